@@ -1,0 +1,173 @@
+"""The whole exception tree. Each class carries what its catcher needs.
+
+    SipwrightError
+    ├── ParseError                 bytes from the network that are not what they should be
+    │   ├── NetstringParseError    the connection they came on must be closed
+    │   ├── JsonParseError         text that is not JSON (strict or lenient): `offset` into the text
+    │   ├── JsonRpcParseError      JSON that is not a JSON-RPC message: `code` to answer with
+    │   └── SipParseError          `status` and `reason` to answer with, where an answer is allowed
+    ├── ArgumentError              a value in a script is wrong: `offset` into it, `suggestion`
+    ├── ConfigError                one fault of a script: `file`, `line`, `column`, `source`, `suggestion`
+    ├── ConfigErrors               all faults of a script: `errors`
+    ├── ScriptError                a running script asked for something impossible
+    ├── StartError                 the server cannot start: a busy port, an unknown host
+    └── RpcError                   a call has no result
+        ├── RpcAnswerError         the server answered with an error: `code`, `message`, `data`
+        ├── RpcTimeoutError        no answer within the deadline (also a TimeoutError)
+        ├── RpcConnectionError     nobody could be asked, or the connection was lost (also a ConnectionError)
+        └── RpcClosedError         the client was closed before or during the call
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class SipwrightError(Exception):
+    """The root of every exception that sipwright raises on purpose."""
+
+
+class ParseError(SipwrightError):
+    """Bytes or text that came from outside are malformed."""
+
+
+class NetstringParseError(ParseError):
+    """A bad netstring: the stream cannot be followed any further, so its connection must be closed.
+
+    `payloads` are those that were complete before the fault and that no earlier call returned.
+    """
+
+    def __init__(self, message: str, payloads: Sequence[bytes] = ()) -> None:
+        super().__init__(message)
+        self.payloads = payloads
+
+
+class JsonParseError(ParseError):
+    """Text that is not JSON. `offset` is the index of the first character that cannot be understood."""
+
+    def __init__(self, message: str, offset: int, text: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.offset = offset
+        self.text = text
+
+    def __str__(self) -> str:
+        """Return the message with the text around the offset and a mark before the offending character."""
+        if not self.text:
+            return f"{self.message} at character {self.offset + 1}"
+        start, end = max(0, self.offset - 30), self.offset + 30
+        before, after = self.text[start : self.offset], self.text[self.offset : end]
+        return f"{self.message} at character {self.offset + 1}: {before!r} <here> {after!r}"
+
+
+class JsonRpcParseError(ParseError):
+    """A payload that is not a JSON-RPC 2.0 message.
+
+    `code` is the error code to answer with (-32700 or -32600), `request_id` the id, None when it cannot be told.
+    """
+
+    def __init__(self, message: str, code: int = -32600, request_id: int | str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.request_id = request_id
+
+
+class SipParseError(ParseError):
+    """A datagram or stream that is not a SIP message. `status` and `reason` say how to answer a request."""
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+
+
+class ArgumentError(SipwrightError, ValueError):
+    """A value that a script gave is wrong. `offset` is the index into the value, None when all of it is meant."""
+
+    def __init__(self, message: str, offset: int | None = None, suggestion: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.offset = offset
+        self.suggestion = suggestion
+
+
+class ConfigError(SipwrightError):
+    """One fault of a script file. `line` and `column` count from 1; `source` is the text of that line."""
+
+    def __init__(
+        self,
+        message: str,
+        file: str,
+        line: int,
+        column: int,
+        source: str = "",
+        suggestion: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.file = file
+        self.line = line
+        self.column = column
+        self.source = source
+        self.suggestion = suggestion
+
+    def __str__(self) -> str:
+        """Return the fault as a compiler prints it: place, message, source line, caret, suggestion."""
+        lines = [f"{self.file}:{self.line}:{self.column}: {self.message}"]
+        if self.source:
+            indent = "".join("\t" if c == "\t" else " " for c in self.source[: self.column - 1])
+            lines += [f"    {self.source}", f"    {indent}^"]
+        if self.suggestion:
+            lines.append(f"    did you mean '{self.suggestion}'?")
+        return "\n".join(lines)
+
+
+class ConfigErrors(SipwrightError):
+    """Every fault that was found in a script file, in the order of the file."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        super().__init__(f"{len(errors)} error{'s' if len(errors) != 1 else ''}")
+        self.errors = list(errors)
+
+    def __str__(self) -> str:
+        """Return all faults, one after another, and their number."""
+        return "\n".join([*(str(e) for e in self.errors), self.args[0]])
+
+
+class ScriptError(SipwrightError):
+    """A running script asked for something that cannot be done. The engine logs it with the script's line."""
+
+
+class StartError(SipwrightError):
+    """The server cannot start. The message is complete: it is shown to a person as it is."""
+
+
+class RpcError(SipwrightError):
+    """A JSON-RPC call ended without a result."""
+
+
+class RpcAnswerError(RpcError):
+    """The server answered with an error object (JSON-RPC 2.0 section 5.1).
+
+    Raise it in a handler of `sipwright.jsonrpc.Server` to answer with that error.
+    """
+
+    def __init__(self, code: int, message: str, data: Any = None) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+        self.message = message
+        self.data = data
+
+
+class RpcTimeoutError(RpcError, TimeoutError):
+    """No answer came within the deadline of the call."""
+
+
+class RpcConnectionError(RpcError, ConnectionError):
+    """No server could be asked, or the connection was lost before the answer came."""
+
+
+class RpcClosedError(RpcConnectionError):
+    """The client was closed before or during the call."""

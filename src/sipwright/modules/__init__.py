@@ -1,0 +1,1 @@
+"""Script modules, one file each."""

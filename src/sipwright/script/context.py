@@ -1,0 +1,94 @@
+"""The record of one message on its way through a script: owns the script's state, does nothing with it.
+
+A Context is made for each request that reaches the script and lives as long as its transaction: routes that go on
+after a suspension run with the same Context, so every edit and variable is still there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from sipwright.lang.namespace import Route, RouteKind, Value
+from sipwright.sip.edits import Edits
+from sipwright.sip.message import Request, Response
+from sipwright.transaction.host import ServerTransaction
+
+Address = tuple[str, int]
+
+
+class Socket(Protocol):
+    """Where a message came in, and where what answers it goes out."""
+
+    @property
+    def proto(self) -> str:
+        """`udp`, `tcp`, `tls`, `ws` or `wss`."""
+
+    @property
+    def address(self) -> Address:
+        """The local IP address and port."""
+
+    @property
+    def send(self) -> Callable[[bytes, Address], object]:
+        """Send bytes to an address; failures are counted by the socket, never raised."""
+
+
+class Context:
+    """What a script knows and has changed about one message.
+
+    `uri` and `dst_uri` are `$ru` and `$du` once the script set them, None before. `suspension` is what the script
+    waits for, None while it runs. `answered` tells that a final reply was sent or the request was passed on.
+    `kind` is the kind of the routes that run on it, and stays over a suspension. `rc` is `$rc`.
+    `avps`, `xavps`, `edits` and `extra` are None until first used; `extra` is for modules, by module name.
+    """
+
+    __slots__ = (
+        "answered",
+        "avps",
+        "dropped",
+        "dst_uri",
+        "edits",
+        "extra",
+        "flags",
+        "kind",
+        "message",
+        "on_branch",
+        "on_failure",
+        "on_reply",
+        "rc",
+        "reply_headers",
+        "response",
+        "socket",
+        "source",
+        "suspension",
+        "to_tag",
+        "transaction",
+        "uri",
+        "vars",
+        "xavps",
+    )
+
+    def __init__(self, message: Request, source: Address, socket: Socket, kind: RouteKind) -> None:
+        self.message = message
+        self.source = source
+        self.socket = socket
+        self.kind = kind
+        self.transaction: ServerTransaction | None = None
+        self.suspension: Any = None
+        self.answered = False
+        self.dropped = False
+        self.rc = 1
+        self.flags = 0
+        self.vars: dict[str, Value] = {}
+        self.avps: dict[str, list[Value]] | None = None
+        self.xavps: dict[str, list[Any]] | None = None
+        self.extra: dict[str, Any] | None = None
+        self.uri: str | None = None
+        self.dst_uri: str | None = None
+        self.edits: Edits | None = None
+        self.reply_headers: list[str] | None = None
+        self.to_tag: str | None = None
+        self.response: Response | None = None
+        self.on_failure: Route | None = None
+        self.on_reply: Route | None = None
+        self.on_branch: Route | None = None

@@ -1,0 +1,355 @@
+"""The names that a script can use: owns the loaded modules and answers the compiler's questions (lang.Namespace).
+
+Modules are found by name: ours as `sipwright.modules.NAME`, a third party's through the entry-point group
+`sipwright.modules` (the entry names a `Module` subclass). `core` is always loaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import entry_points
+from typing import Any, Literal, cast, get_type_hints
+
+from sipwright.errors import ArgumentError, SipParseError
+from sipwright.lang.namespace import (
+    FunctionSpec,
+    NameClass,
+    ParamKind,
+    ParamSpec,
+    Part,
+    Value,
+    Variable,
+)
+from sipwright.script.kinds import prepare_text
+from sipwright.script.module import (
+    FunctionDeclaration,
+    Module,
+    Param,
+    PvarDeclaration,
+    VariableUse,
+)
+from sipwright.script.services import Services
+from sipwright.script.settings import Settings
+from sipwright.sip.uri import parse_uri
+
+BUILTIN = "sipwright.modules"
+ALIASES = {"jsonrpc-c": "jsonrpc", "jsonrpcc": "jsonrpc"}
+
+# Kamailio's modules that only serve its own management: scripts load them, nothing in a route needs them.
+WITHOUT_EFFECT = frozenset(
+    ["cfg_rpc", "corex", "ctl", "debugger", "jsonrpcs", "mi_datagram", "mi_fifo", "mi_rpc", "xmlrpc"]
+)
+
+
+class Registry:
+    """The modules of one script, and everything they declare."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.modules: dict[str, Module] = {}
+        self.notes: list[str] = []
+        self._ignored: set[str] = set()
+        self._functions: dict[str, list[FunctionSpec]] = {}
+        self._pvars: dict[str, tuple[Module, PvarDeclaration, Callable[..., Any]]] = {}
+        self._transforms: dict[str, tuple[Module, Callable[..., Any], tuple[ParamSpec, ...]]] = {}
+        self._services: Services | None = None
+        self.load_module("core")
+
+    # ---- life of the modules
+
+    def mod_init(self) -> None:
+        """Let every module check its configuration. ArgumentError: it makes no sense."""
+        for module in self.modules.values():
+            module.mod_init()
+
+    def child_init(self, services: Services) -> None:
+        """Start every module in a worker, in the order of loading."""
+        self._services = services
+        for module in self.modules.values():
+            module.child_init(services)
+
+    def destroy(self) -> None:
+        """Let every module go, in the reverse order of loading."""
+        for module in reversed(self.modules.values()):
+            module.destroy()
+
+    # ---- lang.Namespace
+
+    def load_module(self, name: str) -> None:
+        """Load a module by the name of a `loadmodule` line."""
+        short = module_name(name)
+        if short in self.modules:
+            return
+        if short in WITHOUT_EFFECT:
+            self._ignored.add(short)
+            self.notes.append(f"module {short} has no effect here")
+            return
+        kind = find_module(short)
+        if kind is None:
+            raise ArgumentError(f"unknown module '{name}'", suggestion=_closest(short, builtin_module_names()))
+        for other in kind.requires:
+            if other not in self.modules:
+                raise ArgumentError(f"module '{short}' needs module '{other}': load '{other}.so' before it")
+        module = kind(self.require)
+        self.modules[short] = module
+        self._declare(module)
+
+    def require(self, name: str) -> Module:
+        """Return a loaded module; what modules call as `self.require("tm")`."""
+        return self.modules[name]
+
+    def set_param(self, module: str, name: str, value: int | str) -> None:
+        """Set a module's parameter."""
+        short = module_name(module)
+        loaded = self.modules.get(short)
+        if loaded is None:
+            if short in self._ignored:
+                return
+            if find_module(short) is not None:
+                raise ArgumentError(f"module '{module}' is not loaded: put loadmodule \"{short}.so\" before its modparam")
+            raise ArgumentError(f"unknown module '{module}'", suggestion=_closest(short, self.modules))
+        params = params_of(type(loaded))
+        param = params.get(name)
+        if param is not None:
+            param.take(loaded, value)
+        elif name in loaded.ignored_params:
+            self.notes.append(f'parameter "{name}" of module {short} has no effect here')
+        else:
+            raise ArgumentError(
+                f"module '{short}' has no parameter '{name}'",
+                suggestion=_closest(name, [*params, *loaded.ignored_params]),
+            )
+
+    def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
+        """Set a global parameter."""
+        return self.settings.set_global(name, value)
+
+    def functions(self, name: str) -> Sequence[FunctionSpec]:
+        """Return the declarations of a function."""
+        return self._functions.get(name, ())
+
+    def variable(
+        self, text: str, name: str, inner: Sequence[Part] | None, index: int | Variable | Literal["*"] | None
+    ) -> Variable:
+        """Resolve a variable."""
+        found = self._pvars.get(name)
+        if found is None:
+            raise ArgumentError(
+                f"unknown variable '${name}'{self._where_else('variable', name)}",
+                suggestion=_prefixed("$", _closest(name, self._pvars)),
+            )
+        module, declaration, method = found
+        if declaration.factory:
+            return cast(Variable, method(VariableUse(text, name, inner, index)))
+        if inner is not None:
+            raise ArgumentError(f"${name} takes no name in parentheses")
+        if index is not None:
+            raise ArgumentError(f"${name} takes no index")
+        return Variable(text, method, getattr(module, declaration.setter) if declaration.setter else None)
+
+    def transformation(self, cls: str, name: str, params: Sequence[Sequence[Part]]) -> Callable[[Any, Value], Value]:
+        """Resolve a transformation."""
+        full = f"{cls}.{name}"
+        found = self._transforms.get(full)
+        if found is None:
+            raise ArgumentError(
+                f"unknown transformation '{{{full}}}'{self._where_else('transformation', full)}",
+                suggestion=_closest(full, self._transforms),
+            )
+        _module, method, specs = found
+        required = sum(not spec.optional for spec in specs)
+        if not required <= len(params) <= len(specs):
+            raise ArgumentError(f"{{{full}}} takes {_count(required, len(specs), 'parameter')}, found {len(params)}")
+        if not params:
+            return lambda _context, value: cast(Value, method(value))
+        return _transformation(method, [_parameter(spec.kind, part) for spec, part in zip(specs, params, strict=False)])
+
+    def is_myself(self, context: Any, uri: Value) -> bool:  # noqa: ARG002 - the Protocol gives the context
+        """Tell whether a URI or an address is this server's."""
+        if not isinstance(uri, str) or self._services is None:
+            return False
+        try:
+            parsed = parse_uri(uri)
+        except SipParseError:
+            return self._services.is_myself(uri, 0)
+        return self._services.is_myself(parsed.host, parsed.port or 0)
+
+    def event_routes(self) -> Iterable[str]:
+        """Return the event routes that loaded modules may run."""
+        return [name for module in self.modules.values() for name in module.event_routes]
+
+    def names(self, what: NameClass) -> Iterable[str]:
+        """Return all known names of a class."""
+        if what == "function":
+            return list(self._functions)
+        if what == "variable":
+            return list(self._pvars)
+        if what == "transformation":
+            return list(self._transforms)
+        if what == "module":
+            return builtin_module_names()
+        return self.settings.names()
+
+    def missing_function(self, name: str) -> str:
+        """Return a hint that completes "unknown function": the module that has it and is not loaded, or nothing."""
+        return self._where_else("function", name)
+
+    # ---- reading declarations
+
+    def _declare(self, module: Module) -> None:
+        for declared in declarations(type(module)):
+            method = getattr(module, declared.attribute)
+            if isinstance(declared.what, FunctionDeclaration):
+                what = declared.what
+                spec = FunctionSpec(
+                    what.name, module.name, method, _param_specs(method, skip=1), what.routes, what.suspends
+                )
+                self._functions.setdefault(what.name, []).append(spec)
+            elif isinstance(declared.what, PvarDeclaration):
+                for pvar in declared.what.names:
+                    self._pvars[pvar] = (module, declared.what, method)
+            else:
+                self._transforms[declared.what] = (module, method, _param_specs(method, skip=1))
+
+    def _where_else(self, what: str, name: str) -> str:
+        """Look for a name in the modules that are not loaded. Only on the way to an error: it imports them all."""
+        for other in builtin_module_names():
+            if other in self.modules:
+                continue
+            kind = find_module(other)
+            if kind is not None and name in _names_of(kind, what):
+                return f": it is in module {other}, which is not loaded (loadmodule \"{other}.so\")"
+        return ""
+
+
+class Declared:
+    """A method of a module class with what a decorator said of it."""
+
+    __slots__ = ("attribute", "what")
+
+    def __init__(self, attribute: str, what: FunctionDeclaration | PvarDeclaration | str) -> None:
+        self.attribute = attribute
+        self.what = what
+
+
+def declarations(kind: type[Module]) -> list[Declared]:
+    """Return everything that a module class declares, in the order of the class body."""
+    found: list[Declared] = []
+    for cls in reversed(kind.__mro__):
+        for attribute, method in vars(cls).items():
+            found += [Declared(attribute, what) for what in getattr(method, "script_functions", ())]
+            for mark in ("script_pvar", "script_transform"):
+                if hasattr(method, mark):
+                    found.append(Declared(attribute, getattr(method, mark)))
+    return found
+
+
+def params_of(kind: type[Module]) -> dict[str, Param[Any]]:
+    """Return the parameters that a module class declares, by name."""
+    return {
+        param.name: param for cls in reversed(kind.__mro__) for param in vars(cls).values() if isinstance(param, Param)
+    }
+
+
+def module_name(name: str) -> str:
+    """Return the short name of what a `loadmodule` line names: without directory, `.so`, and as its main alias."""
+    short = name.rsplit("/", 1)[-1].removesuffix(".so")
+    return ALIASES.get(short, short)
+
+
+def find_module(short: str) -> type[Module] | None:
+    """Return the class of a module, ours or a third party's; None when there is none of that name."""
+    path = f"{BUILTIN}.{short}"
+    if short.isidentifier() and importlib.util.find_spec(path) is not None:
+        python_module = importlib.import_module(path)
+        for value in vars(python_module).values():
+            if inspect.isclass(value) and issubclass(value, Module) and value.name == short:
+                return value
+    for entry in entry_points(group=BUILTIN):
+        if entry.name == short:
+            return cast(type[Module], entry.load())
+    return None
+
+
+def builtin_module_names() -> list[str]:
+    """Return the names of our own modules."""
+    package = importlib.import_module(BUILTIN)
+    return [info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_")]
+
+
+def _names_of(kind: type[Module], what: str) -> set[str]:
+    names: set[str] = set()
+    for declared in declarations(kind):
+        if isinstance(declared.what, FunctionDeclaration):
+            if what == "function":
+                names.add(declared.what.name)
+        elif isinstance(declared.what, PvarDeclaration):
+            if what == "variable":
+                names.update(declared.what.names)
+        elif what == "transformation":
+            names.add(declared.what)
+    return names
+
+
+def _param_specs(method: Callable[..., Any], skip: int) -> tuple[ParamSpec, ...]:
+    """Read the annotated parameters of a bound method behind its first `skip` ones."""
+    hints = get_type_hints(method, include_extras=True)
+    specs = []
+    for parameter in list(inspect.signature(method).parameters.values())[skip:]:
+        kind = _kind_of(hints.get(parameter.name))
+        if kind is None:
+            raise TypeError(f"{method.__qualname__}: parameter {parameter.name} is not annotated with a kind")
+        specs.append(ParamSpec(parameter.name, kind, parameter.default is not inspect.Parameter.empty))
+    return tuple(specs)
+
+
+def _kind_of(annotation: Any) -> ParamKind | None:
+    metadata = getattr(annotation, "__metadata__", ())
+    return next((extra for extra in metadata if isinstance(extra, ParamKind)), None)
+
+
+def _parameter(kind: ParamKind, parts: Sequence[Part]) -> Callable[[Any], object]:
+    """Return a function of the context that gives a transformation's parameter."""
+    if kind.prepare is not None:
+        prepared = kind.prepare(parts)
+        return lambda _context: prepared
+    convert = kind.convert
+    if convert is None:
+        raise TypeError(f"a transformation cannot take a parameter of kind {kind.name}")
+    if len(parts) == 1 and isinstance(parts[0], Variable):
+        get = parts[0].get
+        return lambda context: convert(get(context))
+    text = prepare_text(parts)
+    if all(isinstance(part, str) for part in parts):
+        constant = convert("".join(part for part in parts if isinstance(part, str)))
+        return lambda _context: constant
+    return lambda context: convert(text(context))
+
+
+def _transformation(
+    method: Callable[..., Any], params: Sequence[Callable[[Any], object]]
+) -> Callable[[Any, Value], Value]:
+    def apply(context: Any, value: Value) -> Value:
+        return cast(Value, method(value, *[param(context) for param in params]))
+
+    return apply
+
+
+def _closest(name: str, names: Iterable[str]) -> str | None:
+    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def _prefixed(prefix: str, name: str | None) -> str | None:
+    return None if name is None else prefix + name
+
+
+def _count(least: int, most: int, noun: str) -> str:
+    if least == most:
+        return f"{least} {noun}{'s' if least != 1 else ''}"
+    return f"{least} to {most} {noun}s"

@@ -1,0 +1,100 @@
+"""What a running worker offers to modules: the Services Protocol. The engine implements it, and so do test drivers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from sipwright.lang.namespace import Route, RouteKind
+from sipwright.script.context import Context
+from sipwright.script.suspend import Continuation, Suspension
+from sipwright.timerqueue import TimerQueue
+from sipwright.transaction.timers import TimerSettings
+
+
+class Services(Protocol):
+    """The worker, as modules see it."""
+
+    @property
+    def log(self) -> logging.Logger:
+        """The log of scripts and modules."""
+
+    @property
+    def timers(self) -> TimerQueue:
+        """Timers of fixed delays."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """A monotonic clock, in seconds."""
+
+    @property
+    def wall_clock(self) -> Callable[[], float]:
+        """The time of day, in seconds since 1970-01-01 UTC."""
+
+    @property
+    def pid(self) -> int:
+        """The process id, `$pp`."""
+
+    @property
+    def worker(self) -> int:
+        """The index of this worker, from 0."""
+
+    @property
+    def transaction_timers(self) -> TimerSettings:
+        """The delays of the transaction timers; `tm` sets them from its parameters."""
+
+    def statistics(self) -> dict[str, int]:
+        """Return all counters by name, `tm:live`, `core:rcv_requests`, `jsonrpc:pending` among them."""
+
+    def add_statistics(self, source: Callable[[], dict[str, int]]) -> None:
+        """Add a source of counters; names have the form `module:name`."""
+
+    def new_transaction(self, context: Context) -> bool:
+        """Make sure that the request has a server transaction. False: it cannot have one (an ACK)."""
+
+    def reply(self, context: Context, status: int, reason: str) -> bool:
+        """Answer within a transaction, made if there is none. False: a final reply was sent before."""
+
+    def reply_stateless(self, context: Context, status: int, reason: str) -> bool:
+        """Answer without a transaction. False for an ACK, which is never answered."""
+
+    def release(self, context: Context) -> bool:
+        """End the request's transaction without an answer. False: there is none."""
+
+    def cancelled_transaction(self, context: Context) -> bool:
+        """Tell whether the context's request is a CANCEL whose INVITE has a transaction here."""
+
+    def transaction_label(self, context: Context) -> tuple[int, int] | None:
+        """Return the numbers under which `find_transaction` finds the context; None without a transaction."""
+
+    def find_transaction(self, index: int, label: int) -> Context | None:
+        """Return the context of a transaction that still lives here."""
+
+    def suspend(self, suspension: Suspension) -> bool:
+        """Suspend the suspension's context, with a transaction, made if there is none.
+
+        An INVITE is answered 100 unless a provisional reply was sent. False: no transaction is possible, too many are
+        suspended, or it is suspended already; then nothing has changed.
+        """
+
+    def resume(self, suspension: Suspension, continuation: Continuation) -> bool:
+        """Go on with a suspended script: run a route, or continue in place with a value. False: it ended before."""
+
+    def run_event_route(self, name: str, context: Context | None = None) -> bool:
+        """Run `event_route[name]`, if the script has it."""
+
+    def find_route(self, kind: RouteKind, name: str) -> Route | None:
+        """Return a route by its name."""
+
+    def is_myself(self, host: str, port: int) -> bool:
+        """Tell whether a host and port (0: any) are addresses this server listens on, or aliases of it."""
+
+    def listen_addresses(self) -> Iterable[tuple[str, str, int]]:
+        """Return protocol, host and port of each listening socket."""
+
+    def replace_message(self, context: Context, data: bytes) -> None:
+        """Parse edited bytes and make them the context's message. SipParseError: they are no SIP request."""
+
+    def rpc_client(self, **settings: Any) -> Any:
+        """Make the JSON-RPC client of this worker: `sipwright.jsonrpc.Client`, or a scripted one in tests."""

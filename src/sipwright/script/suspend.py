@@ -1,0 +1,110 @@
+"""Suspension: owns the door out of a script that waits, and the table of everything that waits.
+
+A module that has to wait makes a `Suspension` (or a subclass with what it must remember), gives it to
+`Services.suspend`, and ends its script function with 0. What it waits for later calls `Services.resume`, **once**: the
+first of an answer, an error, a timeout, a CANCEL, the end of the transaction or of the worker takes the suspension
+out of the table, and whoever comes later finds it ended and does nothing.
+
+This file knows no clock: the owner calls `sweep()` at regular moments, and a suspension that has seen too many of
+them is overdue. That makes the guard against forgotten suspensions free for all the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from sipwright.lang.namespace import Route
+from sipwright.script.context import Context
+
+
+class Suspension:
+    """What one suspended transaction waits for. `ended` is true once it was resumed or given up."""
+
+    __slots__ = ("context", "coroutine", "ended", "sweep")
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.ended = False
+        self.sweep = 0
+        # Set by the engine where a script waits in place: what goes on when it is resumed.
+        self.coroutine: Coroutine[Any, Any, int] | None = None
+
+    def abandoned(self) -> None:
+        """Let go what was waited for: nobody will use it any more (a CANCEL came, or the transaction ended)."""
+
+    def fail(self) -> None:
+        """End as a failure, in the error route where there is one: the worker stops."""
+
+    def __await__(self) -> Generator[Suspension, int, int]:
+        """Wait in place: the script goes on here with the value that it is resumed with."""
+        return (yield self)
+
+
+class Suspensions:
+    """The suspended transactions of one worker, at most `limit` of them; overdue after `sweeps` sweeps."""
+
+    __slots__ = ("_overdue", "_pending", "_sweep", "limit", "sweeps", "total")
+
+    def __init__(self, limit: int, sweeps: int, overdue: Callable[[Context], None]) -> None:
+        self.limit = limit
+        self.sweeps = sweeps
+        self.total = 0
+        self._overdue = overdue
+        self._pending: dict[Suspension, None] = {}
+        self._sweep = 0
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def add(self, suspension: Suspension) -> bool:
+        """Suspend a context. False: it is suspended already, or the limit is reached."""
+        context = suspension.context
+        pending = self._pending
+        if context.suspension is not None or len(pending) >= self.limit:
+            return False
+        context.suspension = suspension
+        suspension.sweep = self._sweep
+        pending[suspension] = None
+        self.total += 1
+        return True
+
+    def take(self, suspension: Suspension) -> bool:
+        """End a suspension. True for the first caller only: it, and nobody else, may go on with the script."""
+        if suspension.ended:
+            return False
+        suspension.ended = True
+        suspension.context.suspension = None
+        del self._pending[suspension]
+        return True
+
+    def abandon(self, suspension: Suspension) -> bool:
+        """End a suspension whose script is not to go on."""
+        if not self.take(suspension):
+            return False
+        suspension.abandoned()
+        if suspension.coroutine is not None:
+            suspension.coroutine.close()
+        return True
+
+    def sweep(self) -> None:
+        """Give up every suspension that has waited for too many sweeps: its owner is told its context."""
+        self._sweep += 1
+        limit = self._sweep - self.sweeps
+        late = []
+        for suspension in self._pending:
+            if suspension.sweep >= limit:
+                break
+            late.append(suspension)
+        for suspension in late:
+            if self.abandon(suspension):
+                self._overdue(suspension.context)
+
+    def fail_all(self) -> None:
+        """End every suspension as a failure, in its error route."""
+        for suspension in list(self._pending):
+            suspension.fail()
+
+
+# What a suspended script goes on with: a route, or in place the value of the call that waited.
+Continuation = Route | int

@@ -1,0 +1,1 @@
+"""Fakes and drivers for testing scripts and JSON-RPC services."""

@@ -1,0 +1,1 @@
+"""Sockets: how datagrams come in and go out."""
