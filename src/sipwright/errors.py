@@ -75,12 +75,17 @@ class JsonRpcParseError(ParseError):
 
 
 class SipParseError(ParseError):
-    """A datagram or stream that is not a SIP message. `status` and `reason` say how to answer a request."""
+    """A datagram or stream that is not a SIP message. `status` and `reason` say how to answer a request.
+
+    `request` is a `sipwright.sip.message.Request` with as much of the request as a reply needs, or None when it must
+    not or cannot be answered; `sipwright.sip.build.refusal` makes the reply.
+    """
 
     def __init__(self, reason: str, status: int = 400) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
+        self.request: Any = None
 
 
 class ArgumentError(SipwrightError, ValueError):
