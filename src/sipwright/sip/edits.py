@@ -85,7 +85,7 @@ class Edits:
 
     def lines(self) -> list[str]:
         """Return the header lines of the edited message, without their ends."""
-        lines = []
+        lines: list[str] = []
         fields = self.message.fields()
         for index, (key, _, _, line) in enumerate(fields):
             lines += self._added.get(index, ())
