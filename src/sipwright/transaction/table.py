@@ -1,0 +1,115 @@
+"""The server transactions that live: owns which request belongs to which, and their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from sipwright.sip.message import Request
+from sipwright.transaction.host import Host
+from sipwright.transaction.invite_server import InviteServerTransaction
+from sipwright.transaction.key import DialogKey, cancelled_key, dialog_key, server_key, untagged_key
+from sipwright.transaction.noninvite_server import NonInviteServerTransaction
+from sipwright.transaction.retransmission_2xx import Retransmission2xx
+
+AnyServerTransaction: TypeAlias = InviteServerTransaction | NonInviteServerTransaction
+
+
+class TransactionTable:
+    """All server transactions of a worker, found by the requests that belong to them.
+
+    The host's `ended` has to call `remove`. `created`, `ended` and `absorbed` (retransmissions, and ACKs that belong
+    to a transaction) only grow; `live` is how many there are now.
+    """
+
+    __slots__ = ("_transactions", "_unacknowledged", "absorbed", "created")
+
+    def __init__(self) -> None:
+        self._transactions: dict[bytes, AnyServerTransaction] = {}
+        self._unacknowledged: dict[DialogKey, Retransmission2xx] = {}
+        self.created = 0
+        self.absorbed = 0
+
+    def receive(self, request: Request) -> bool:
+        """Give a request to the transaction that it belongs to. False: it is new, and the script's to see.
+
+        Also new is the ACK of a 2xx (17: a transaction of its own); it stops the repetition of our 2xx on its way.
+        """
+        if request.method == "ACK":
+            return self._receive_ack(request)
+        transaction = self._transactions.get(server_key(request))
+        if transaction is None:
+            return False
+        self.absorbed += 1
+        transaction.receive_retransmission(request)
+        return True
+
+    def create(self, host: Host, request: Request, peer: Any, reliable: bool = False) -> AnyServerTransaction | None:
+        """Make the transaction of a new request; not for an ACK, which has none.
+
+        None: there is one already. That can be so when the script waited before it asked for one: a retransmission
+        was taken for a new request meanwhile, and came first.
+        """
+        key = server_key(request)
+        if key in self._transactions:
+            return None
+        self.created += 1
+        if request.method == "INVITE":
+            self._transactions[key] = invite = InviteServerTransaction(host, key, request, peer, reliable)
+            return invite
+        self._transactions[key] = transaction = NonInviteServerTransaction(host, key, request, peer, reliable)
+        return transaction
+
+    def match(self, request: Request) -> AnyServerTransaction | None:
+        """Return the transaction that a request belongs to (17.2.3): its own, or for an ACK that of the INVITE."""
+        transaction = self._transactions.get(server_key(request))
+        if transaction is None and request.method == "ACK":
+            key = untagged_key(request)
+            transaction = None if key is None else self._transactions.get(key)
+            if transaction is not None and transaction.to_tag != request.to_tag:
+                return None
+        return transaction
+
+    def match_cancel(self, request: Request) -> InviteServerTransaction | None:
+        """Return the INVITE transaction that a CANCEL is for (9.2), in whatever state it is.
+
+        Deviation: only INVITEs are found. 9.1: other requests SHOULD NOT be cancelled; for those, answer 481.
+        """
+        transaction = self._transactions.get(cancelled_key(request))
+        return transaction if isinstance(transaction, InviteServerTransaction) else None
+
+    def remove(self, transaction: AnyServerTransaction) -> None:
+        """Forget a transaction that has ended."""
+        del self._transactions[transaction.key]
+
+    def retransmit_2xx(self, host: Host, transaction: InviteServerTransaction, request: Request) -> None:
+        """Repeat the 2xx that was just sent to an INVITE until its ACK comes (13.3.1.4): only for answers of our own.
+
+        `request` is the INVITE; the transaction's `to_tag` is that of the 2xx. To be called once per 2xx.
+        """
+        Retransmission2xx(host, transaction, dialog_key(request, transaction.to_tag), self._unacknowledged)
+
+    @property
+    def live(self) -> int:
+        """How many transactions there are now."""
+        return len(self._transactions)
+
+    @property
+    def ended(self) -> int:
+        """How many transactions have ended so far."""
+        return self.created - len(self._transactions)
+
+    def __iter__(self) -> Iterator[AnyServerTransaction]:
+        """Iterate over a snapshot of the live transactions: they may end meanwhile."""
+        return iter(list(self._transactions.values()))
+
+    def _receive_ack(self, request: Request) -> bool:
+        transaction = self.match(request)
+        if isinstance(transaction, InviteServerTransaction) and transaction.receive_ack(request):
+            self.absorbed += 1
+            return True
+        if self._unacknowledged:
+            retransmission = self._unacknowledged.get(dialog_key(request, request.to_tag))
+            if retransmission is not None:
+                retransmission.stop()
+        return False
