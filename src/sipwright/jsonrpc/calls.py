@@ -1,0 +1,133 @@
+"""One call of the client (L2): what was asked, how it stands, how it ended. Tables, timers and tries are the client's.
+
+A call is made per SIP transaction, so it is one slotted object that serves as the handle of the call while it is
+pending and as its outcome afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from sipwright.errors import RpcAnswerError, RpcClosedError, RpcConnectionError, RpcTimeoutError
+from sipwright.jsonrpc.connection import Connection
+from sipwright.jsonrpc.groups import Group
+from sipwright.jsonrpc.messages import INTERNAL_ERROR, Error, decode_json
+from sipwright.timerqueue import Timer
+
+Status = Literal["ok", "error", "timeout", "failure", "cancelled"]
+
+OK: Final = "ok"
+ERROR: Final = "error"
+TIMEOUT: Final = "timeout"
+FAILURE: Final = "failure"
+CANCELLED: Final = "cancelled"
+
+CLOSED: Final = "the client was closed"
+"""The reason of the calls that were pending when the client was closed."""
+
+
+class Plan:
+    """What a call may do besides being sent once: further tries, and waiting for a server."""
+
+    __slots__ = ("asked", "group", "is_patient", "slice", "slices_left", "tries_left")
+
+    def __init__(self, group: Group, tries: int, slices: int, slice_: float, is_patient: bool) -> None:
+        self.group = group
+        self.tries_left = tries
+        # An idempotent call may be asked again when its part of the time is over: `slices_left` counts the parts.
+        self.slices_left = slices
+        self.slice = slice_
+        self.is_patient = is_patient
+        self.asked: list[str] = []
+
+
+class PendingCall:
+    """A call in flight, and its outcome once `status` is not None.
+
+    `status` is "ok", "error" (the server answered with an error), "timeout" (no answer in time), "failure" (nobody
+    could be asked, or the connection was lost) or "cancelled". `result` is the result as JSON bytes for "ok",
+    `error` the server's error for "error", `reason` a text for a person for "failure".
+    """
+
+    __slots__ = (
+        "argument",
+        "connection",
+        "done",
+        "ended",
+        "error",
+        "id",
+        "method",
+        "params",
+        "plan",
+        "queue",
+        "reason",
+        "result",
+        "started",
+        "status",
+        "timer",
+    )
+    # Set by the client right after the call is made, the end when it ends; not in __init__ because each store counts.
+    id: int
+    timer: Timer
+    started: float
+    ended: float
+
+    def __init__(
+        self, method: str, params: bytes | None, done: Callable[[Any, PendingCall], object], argument: Any
+    ) -> None:
+        self.method = method
+        self.params = params
+        self.done = done
+        self.argument = argument
+        self.status: Status | None = None
+        self.connection: Connection | None = None
+        self.plan: Plan | None = None
+        self.queue: dict[PendingCall, Group] | None = None
+        self.result: bytes | None = None
+        self.error: Error | None = None
+        self.reason = ""
+
+    @property
+    def server(self) -> str:
+        """The server that was asked last, "host:port"; empty when none was."""
+        return "" if self.connection is None else self.connection.server
+
+    @property
+    def ms(self) -> int:
+        """Milliseconds from the call to its end, rounded; 0 while it is pending."""
+        return 0 if self.status is None else round((self.ended - self.started) * 1000)
+
+    def cancel(self) -> None:
+        """Give the call up: `done` is not called, the answer will be counted as late. Does nothing once it ended."""
+        if self.status is None:
+            self.status = CANCELLED
+            self.ended = self.started
+            self.timer.cancel()
+            self.argument = None
+            if self.queue is not None:
+                del self.queue[self]
+                self.queue = None
+            elif self.connection is not None:
+                self.connection.peer.abandon(self)
+
+    def value(self) -> Any:
+        """Return the result as Python objects, or raise what the outcome stands for.
+
+        Raises RpcAnswerError, RpcTimeoutError, RpcConnectionError, RpcClosedError.
+        """
+        if self.result is not None:
+            return decode_json(self.result)
+        raise self.exception()
+
+    def exception(self) -> RpcAnswerError | RpcTimeoutError | RpcConnectionError:
+        """Return the exception that an outcome without a result stands for."""
+        if self.error is not None:
+            error = self.error
+            data = None if error.data is None else decode_json(error.data)
+            return RpcAnswerError(INTERNAL_ERROR if error.code is None else error.code, error.message, data)
+        if self.status == TIMEOUT:
+            return RpcTimeoutError(f"no answer to {self.method!r} from {self.server} within {self.ms} ms")
+        if self.reason == CLOSED:
+            return RpcClosedError(f"the client was closed during {self.method!r}")
+        return RpcConnectionError(f"{self.method!r}: {self.reason}")
