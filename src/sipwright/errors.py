@@ -1,21 +1,21 @@
 """The whole exception tree. Each class carries what its catcher needs.
 
-    SipwrightError
-    ├── ParseError                 bytes from the network that are not what they should be
-    │   ├── NetstringParseError    the connection they came on must be closed
-    │   ├── JsonParseError         text that is not JSON (strict or lenient): `offset` into the text
-    │   ├── JsonRpcParseError      JSON that is not a JSON-RPC message: `code` to answer with
-    │   └── SipParseError          `status` and `reason` to answer with, where an answer is allowed
-    ├── ArgumentError              a value in a script is wrong: `offset` into it, `suggestion`
-    ├── ConfigError                one fault of a script: `file`, `line`, `column`, `source`, `suggestion`
-    ├── ConfigErrors               all faults of a script: `errors`
-    ├── ScriptError                a running script asked for something impossible
-    ├── StartError                 the server cannot start: a busy port, an unknown host
-    └── RpcError                   a call has no result
-        ├── RpcAnswerError         the server answered with an error: `code`, `message`, `data`
-        ├── RpcTimeoutError        no answer within the deadline (also a TimeoutError)
-        ├── RpcConnectionError     nobody could be asked, or the connection was lost (also a ConnectionError)
-        └── RpcClosedError         the client was closed before or during the call
+SipwrightError
+├── ParseError                 bytes from the network that are not what they should be
+│   ├── NetstringParseError    the connection they came on must be closed
+│   ├── JsonParseError         text that is not JSON (strict or lenient): `offset` into the text
+│   ├── JsonRpcParseError      JSON that is not a JSON-RPC message: `code` to answer with
+│   └── SipParseError          `status` and `reason` to answer with, where an answer is allowed
+├── ArgumentError              a value in a script is wrong: `offset` into it, `suggestion`
+├── ConfigError                one fault of a script: `file`, `line`, `column`, `source`, `suggestion`
+├── ConfigErrors               all faults of a script: `errors`
+├── ScriptError                a running script asked for something impossible
+├── StartError                 the server cannot start: a busy port, an unknown host
+└── RpcError                   a call has no result
+├── RpcAnswerError         the server answered with an error: `code`, `message`, `data`
+├── RpcTimeoutError        no answer within the deadline (also a TimeoutError)
+├── RpcConnectionError     nobody could be asked, or the connection was lost (also a ConnectionError)
+└── RpcClosedError         the client was closed before or during the call
 """
 
 from __future__ import annotations

@@ -39,10 +39,12 @@ class Context:
     `uri` and `dst_uri` are `$ru` and `$du` once the script set them, None before. `suspension` is what the script
     waits for, None while it runs. `answered` tells that a final reply was sent or the request was passed on.
     `kind` is the kind of the routes that run on it, and stays over a suspension. `rc` is `$rc`.
+    `reply_headers` (lines) and `reply_body` are added to the next reply; `label` is `$T(id_label)`, 0 until asked for.
     `avps`, `xavps`, `edits` and `extra` are None until first used; `extra` is for modules, by module name.
     """
 
     __slots__ = (
+        "__weakref__",
         "answered",
         "avps",
         "dropped",
@@ -51,11 +53,13 @@ class Context:
         "extra",
         "flags",
         "kind",
+        "label",
         "message",
         "on_branch",
         "on_failure",
         "on_reply",
         "rc",
+        "reply_body",
         "reply_headers",
         "response",
         "socket",
@@ -79,6 +83,7 @@ class Context:
         self.dropped = False
         self.rc = 1
         self.flags = 0
+        self.label = 0
         self.vars: dict[str, Value] = {}
         self.avps: dict[str, list[Value]] | None = None
         self.xavps: dict[str, list[Any]] | None = None
@@ -87,6 +92,7 @@ class Context:
         self.dst_uri: str | None = None
         self.edits: Edits | None = None
         self.reply_headers: list[str] | None = None
+        self.reply_body: bytes | None = None
         self.to_tag: str | None = None
         self.response: Response | None = None
         self.on_failure: Route | None = None

@@ -31,15 +31,15 @@ from sipwright.lang.namespace import (
 
 def to_text(value: Value) -> str:
     """Return a value as a script sees it in a string; `$null` is `<null>`, as in Kamailio."""
-    if value.__class__ is str:
-        return value  # type: ignore[return-value]
+    if isinstance(value, str):
+        return value
     return "<null>" if value is None else str(value)
 
 
 def to_int(value: Value) -> int:
     """Return a value as an integer; ArgumentError when its text is none."""
-    if value.__class__ is int:
-        return value  # type: ignore[return-value]
+    if isinstance(value, int):
+        return value
     if value is None:
         raise ArgumentError("expected an integer, found $null")
     try:
@@ -89,9 +89,9 @@ INT = ParamKind("integer", "an integer", convert=to_int)
 REGEX = ParamKind("regex", "a regular expression", convert=_to_regex)
 LAZY_STR = ParamKind("string", "a string", prepare=prepare_text)
 
-# `Str`: text. `NullableStr`: text, `$null` as "". `Int`: integer. `Regex`: compiled pattern. `LazyStr`: function of the
-# context that gives the text. `WritableVariable`, `ReadVariable`: the variable itself. The route kinds: a Route, or None
-# when a dynamic name is unknown.
+# `Str`: text. `NullableStr`: text, `$null` as "". `Int`: integer. `Regex`: compiled pattern. `LazyStr`: function of
+# the context that gives the text. `WritableVariable`, `ReadVariable`: the variable itself. The route kinds: a Route,
+# or None when a dynamic name is unknown.
 Str = Annotated[str, STR]
 NullableStr = Annotated[str, OPTIONAL_STR]
 Int = Annotated[int, INT]

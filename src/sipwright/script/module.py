@@ -51,8 +51,8 @@ class Param(Generic[T]):
         parse: Callable[[Any, Any], None] | None = None,
         doc: str = "",
     ) -> None:
-        self.kind = kind
-        self.default = default
+        self.kind: type[T] = kind
+        self.default: T = default
         self.minimum = minimum
         self.maximum = maximum
         self.choices = choices
@@ -136,9 +136,7 @@ class PvarDeclaration:
     factory: bool
 
 
-def function(
-    name: str | None = None, *, routes: RouteKind = ANY_ROUTE, suspends: bool = False
-) -> Callable[[F], F]:
+def function(name: str | None = None, *, routes: RouteKind = ANY_ROUTE, suspends: bool = False) -> Callable[[F], F]:
     """Declare a script function: a method `(self, ctx, *arguments) -> int`, annotated with kinds.
 
     It is called by the method's name or by `name`; several methods may declare one name with different arities.
@@ -183,7 +181,7 @@ def pvar_factory(*names: str) -> Callable[[F], F]:
 
 
 def transform(name: str) -> Callable[[F], F]:
-    """Declare a transformation `{class.name,params}`: a method `(self, value, *params) -> Value`, annotated with kinds."""
+    """Declare a transformation `{class.name,params}`: a method `(self, value, *params) -> Value`, params by kinds."""
 
     def declare(method: F) -> F:
         method.script_transform = name  # type: ignore[attr-defined]
@@ -218,7 +216,7 @@ class Module:
         """Start what needs a running worker. Extend it; the default keeps the services."""
         self.services = services
 
-    def destroy(self) -> None:
+    async def destroy(self) -> None:
         """Let go what `child_init` started."""
 
 

@@ -73,10 +73,10 @@ class Registry:
         for module in self.modules.values():
             module.child_init(services)
 
-    def destroy(self) -> None:
+    async def destroy(self) -> None:
         """Let every module go, in the reverse order of loading."""
         for module in reversed(self.modules.values()):
-            module.destroy()
+            await module.destroy()
 
     # ---- lang.Namespace
 
@@ -111,7 +111,9 @@ class Registry:
             if short in self._ignored:
                 return
             if find_module(short) is not None:
-                raise ArgumentError(f"module '{module}' is not loaded: put loadmodule \"{short}.so\" before its modparam")
+                raise ArgumentError(
+                    f"module '{module}' is not loaded: put loadmodule \"{short}.so\" before its modparam"
+                )
             raise ArgumentError(f"unknown module '{module}'", suggestion=_closest(short, self.modules))
         params = params_of(type(loaded))
         param = params.get(name)
@@ -145,7 +147,7 @@ class Registry:
             )
         module, declaration, method = found
         if declaration.factory:
-            return cast(Variable, method(VariableUse(text, name, inner, index)))
+            return cast("Variable", method(VariableUse(text, name, inner, index)))
         if inner is not None:
             raise ArgumentError(f"${name} takes no name in parentheses")
         if index is not None:
@@ -166,7 +168,7 @@ class Registry:
         if not required <= len(params) <= len(specs):
             raise ArgumentError(f"{{{full}}} takes {_count(required, len(specs), 'parameter')}, found {len(params)}")
         if not params:
-            return lambda _context, value: cast(Value, method(value))
+            return lambda _context, value: cast("Value", method(value))
         return _transformation(method, [_parameter(spec.kind, part) for spec, part in zip(specs, params, strict=False)])
 
     def is_myself(self, context: Any, uri: Value) -> bool:  # noqa: ARG002 - the Protocol gives the context
@@ -223,7 +225,7 @@ class Registry:
                 continue
             kind = find_module(other)
             if kind is not None and name in _names_of(kind, what):
-                return f": it is in module {other}, which is not loaded (loadmodule \"{other}.so\")"
+                return f': it is in module {other}, which is not loaded (loadmodule "{other}.so")'
         return ""
 
 
@@ -272,7 +274,7 @@ def find_module(short: str) -> type[Module] | None:
                 return value
     for entry in entry_points(group=BUILTIN):
         if entry.name == short:
-            return cast(type[Module], entry.load())
+            return cast("type[Module]", entry.load())
     return None
 
 
@@ -335,7 +337,7 @@ def _transformation(
     method: Callable[..., Any], params: Sequence[Callable[[Any], object]]
 ) -> Callable[[Any, Value], Value]:
     def apply(context: Any, value: Value) -> Value:
-        return cast(Value, method(value, *[param(context) for param in params]))
+        return cast("Value", method(value, *[param(context) for param in params]))
 
     return apply
 

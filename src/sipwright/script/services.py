@@ -41,8 +41,14 @@ class Services(Protocol):
         """The index of this worker, from 0."""
 
     @property
-    def transaction_timers(self) -> TimerSettings:
-        """The delays of the transaction timers; `tm` sets them from its parameters."""
+    def trace(self) -> Callable[[str, Context | None, dict[str, Any]], None] | None:
+        """Who is told what happens, `trace(event, context, detail)`; normally None."""
+
+    def set_transaction_timers(self, timers: TimerSettings) -> None:
+        """Set the delays of the transaction timers, for transactions made from now on."""
+
+    def set_max_suspend(self, seconds: int) -> None:
+        """Set how long a transaction may be suspended."""
 
     def statistics(self) -> dict[str, int]:
         """Return all counters by name, `tm:live`, `core:rcv_requests`, `jsonrpc:pending` among them."""
@@ -78,8 +84,14 @@ class Services(Protocol):
         suspended, or it is suspended already; then nothing has changed.
         """
 
+    def unsuspend(self, suspension: Suspension) -> None:
+        """Take a suspension back, in the script that made it: it was of no use after all, and the script goes on."""
+
     def resume(self, suspension: Suspension, continuation: Continuation) -> bool:
         """Go on with a suspended script: run a route, or continue in place with a value. False: it ended before."""
+
+    def give_up(self, suspension: Suspension) -> None:
+        """End a suspension that lasted too long: in the failure_route of its transaction, or with 408."""
 
     def run_event_route(self, name: str, context: Context | None = None) -> bool:
         """Run `event_route[name]`, if the script has it."""
@@ -96,5 +108,5 @@ class Services(Protocol):
     def replace_message(self, context: Context, data: bytes) -> None:
         """Parse edited bytes and make them the context's message. SipParseError: they are no SIP request."""
 
-    def rpc_client(self, **settings: Any) -> Any:
+    def rpc_client(self, servers: str, **settings: Any) -> Any:
         """Make the JSON-RPC client of this worker: `sipwright.jsonrpc.Client`, or a scripted one in tests."""

@@ -1,4 +1,4 @@
-"""The global parameters of a script (`listen`, `children`, `debug` ...): owns their values and which ones have an effect."""
+"""The global parameters of a script (`listen`, `children` ...): owns their values, and which of them have an effect."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ WITHOUT_EFFECT = frozenset(
     tcp_max_connections tcp_no_connect tcp_poll_method tcp_rd_buf_size tcp_reuse_port tcp_script_mode tcp_send_timeout
     tcp_source_ipv4 tcp_source_ipv6 tcp_wq_blk_size tcp_wq_max tls_max_connections tls_port_no tos udp4_raw udp4_raw_mtu
     udp4_raw_ttl udp_mtu udp_mtu_try_proto udp_receiver_mode uid uri_host_extra_chars use_dns_cache use_dns_failover
-    use_dst_blacklist use_dst_blocklist use_node_mapping use_sctp user user_agent_header userblocklist utf8_uri version_table
-    virtual_srv workdir wdir xavp_via_fields xavp_via_params xavp_via_reply_params
+    use_dst_blacklist use_dst_blocklist use_node_mapping use_sctp user user_agent_header userblocklist utf8_uri
+    version_table virtual_srv workdir wdir xavp_via_fields xavp_via_params xavp_via_reply_params
     """.split()
 )
 
@@ -71,7 +71,7 @@ class Settings:
     drain_timeout: int = 5_000
 
     def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
-        """Set a global parameter from the script. Return a note when it has no effect; ArgumentError: unknown, wrong."""
+        """Set a global parameter of the script. Return a note when it has no effect; ArgumentError: unknown, wrong."""
         take = _TAKE.get(name)
         if take is not None:
             take(self, value)

@@ -11,7 +11,7 @@ them is overdue. That makes the guard against forgotten suspensions free for all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any
 
 from sipwright.lang.namespace import Route
@@ -32,9 +32,6 @@ class Suspension:
 
     def abandoned(self) -> None:
         """Let go what was waited for: nobody will use it any more (a CANCEL came, or the transaction ended)."""
-
-    def fail(self) -> None:
-        """End as a failure, in the error route where there is one: the worker stops."""
 
     def __await__(self) -> Generator[Suspension, int, int]:
         """Wait in place: the script goes on here with the value that it is resumed with."""
@@ -100,10 +97,9 @@ class Suspensions:
             if self.abandon(suspension):
                 self._overdue(suspension.context)
 
-    def fail_all(self) -> None:
-        """End every suspension as a failure, in its error route."""
-        for suspension in list(self._pending):
-            suspension.fail()
+    def __iter__(self) -> Iterator[Suspension]:
+        """Iterate over a snapshot: a suspension may end meanwhile."""
+        return iter(list(self._pending))
 
 
 # What a suspended script goes on with: a route, or in place the value of the call that waited.

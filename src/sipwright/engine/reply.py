@@ -1,0 +1,107 @@
+"""Replies: owns the To tags and the way from a status to bytes on the wire, with a transaction and without one."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+from sipwright.engine.stats import Counters
+from sipwright.engine.trace import Trace
+from sipwright.script.context import Context
+from sipwright.sip import build
+from sipwright.sip.message import Request
+from sipwright.transaction.invite_server import InviteServerTransaction
+
+
+class Replier:
+    """Answers requests.
+
+    A To tag is `prefix` (random, one per worker: RFC 3261 19.3) and a number; that of a stateless answer is made from
+    the request, so that it is the same for each retransmission (8.2.7), and marked, so that its ACK is known.
+    `new_transaction(context)` makes the transaction of a context that has none; `accepted(context, transaction)` is
+    told of each 2xx to an INVITE, which has to be repeated until its ACK comes.
+    """
+
+    __slots__ = ("_accepted", "_new_transaction", "_next_tag", "_prefix", "_stateless_prefix", "_stats", "trace")
+
+    def __init__(
+        self,
+        prefix: str,
+        new_transaction: Callable[[Context], bool],
+        accepted: Callable[[Request, InviteServerTransaction], None],
+        stats: Counters,
+    ) -> None:
+        self._accepted = accepted
+        self._prefix = prefix
+        self._stateless_prefix = prefix + "-s"
+        self._next_tag = 0
+        self._new_transaction = new_transaction
+        self._stats = stats
+        self.trace: Trace | None = None
+
+    def reply(self, context: Context, status: int, reason: str) -> bool:
+        """Answer within the transaction, made if there is none. False: a final answer was sent before, or an ACK."""
+        if context.transaction is None and not self._new_transaction(context):
+            return False
+        transaction = context.transaction
+        assert transaction is not None
+        request = context.message
+        to_tag = context.to_tag
+        if to_tag is None and status != 100:
+            self._next_tag += 1
+            context.to_tag = to_tag = f"{self._prefix}-{self._next_tag:x}"
+        if context.reply_headers is None:
+            data = build.reply(request, status, reason, source=context.source, to_tag=to_tag)
+        else:
+            data = self._with_additions(context, status, reason, to_tag)
+        if status >= 200:
+            context.answered = True
+        if request.method == "INVITE":
+            transaction.to_tag = request.to_tag or to_tag
+        if not transaction.respond(status, data):
+            return False
+        self._stats.tm_replies += 1
+        if 200 <= status < 300 and isinstance(transaction, InviteServerTransaction):
+            self._accepted(request, transaction)
+        return True
+
+    def reply_stateless(self, context: Context, status: int, reason: str) -> bool:
+        """Answer without a transaction. False for an ACK."""
+        request = context.message
+        if request.method == "ACK":
+            return False
+        data = self._with_additions(context, status, reason, self.stateless_tag(request))
+        target = build.reply_target(request, context.source)
+        if status >= 200:
+            context.answered = True
+        self._stats.sent_replies += 1
+        if self.trace is not None:
+            self.trace("reply_stateless", context, {"data": data})
+        context.socket.send(data, target)
+        return True
+
+    def stateless_tag(self, request: Request) -> str:
+        """Return the To tag of every stateless answer to a request."""
+        number = zlib.crc32(request.branch + request.call_id.encode("utf-8", "surrogateescape"))
+        return f"{self._stateless_prefix}{number:08x}"
+
+    def is_stateless_tag(self, tag: str | None) -> bool:
+        """Tell whether a To tag is one of ours that no transaction belongs to."""
+        return tag is not None and tag.startswith(self._stateless_prefix)
+
+    def _with_additions(self, context: Context, status: int, reason: str, to_tag: str | None) -> bytes:
+        """Build a reply with what append_to_reply() and set_reply_body() added; they hold for one reply."""
+        lines = context.reply_headers or []
+        body = context.reply_body
+        context.reply_headers = None
+        context.reply_body = None
+        headers = "".join(line if line.endswith("\r\n") else line.rstrip("\r\n") + "\r\n" for line in lines)
+        return build.reply(
+            context.message,
+            status,
+            reason,
+            source=context.source,
+            to_tag=to_tag,
+            headers=headers.encode("utf-8", "surrogateescape"),
+            body=b"" if body is None else body,
+        )

@@ -1,0 +1,142 @@
+"""Running routes: owns the one error boundary between the engine and a script, and what happens after a script.
+
+A route runs once for each message, and again each time its transaction is resumed. Whatever it raises is logged with
+the script's own file and line, and answered 500 if nothing was sent. A transaction that a script leaves behind,
+neither answered nor suspended, is ended here, so nothing hangs.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from sipwright.engine.stats import Counters
+from sipwright.lang.namespace import Route, RouteKind
+from sipwright.script.context import Context
+from sipwright.script.suspend import Continuation, Suspension, Suspensions
+
+SERVER_ERROR = "I'm terribly sorry, server error occurred"
+
+
+class Runner:
+    """Runs routes on contexts.
+
+    `reply(context, status, reason)` answers within the transaction, `release(context)` ends it without an answer.
+    `files` are the script's files, to find the script's line in a traceback.
+    """
+
+    __slots__ = ("_files", "_log", "_release", "_reply", "_stats", "_suspensions", "request_route")
+
+    def __init__(
+        self,
+        request_route: Route,
+        files: frozenset[str],
+        suspensions: Suspensions,
+        reply: Callable[[Context, int, str], bool],
+        release: Callable[[Context], bool],
+        stats: Counters,
+        log: logging.Logger,
+    ) -> None:
+        self.request_route = request_route
+        self._files = files
+        self._suspensions = suspensions
+        self._reply = reply
+        self._release = release
+        self._stats = stats
+        self._log = log
+
+    def start(self, context: Context) -> None:
+        """Run the request route on a new request."""
+        route = self.request_route
+        self.run(route, context)
+        if context.transaction is not None and context.suspension is None and not context.answered:
+            # Kamailio: a transaction that the script made and left is put away without an answer, with a warning.
+            self._log.warning(
+                "%s %s: the script ended without an answer, a suspension or t_release(); its transaction is ended",
+                context.message.method,
+                context.message.call_id,
+            )
+            self._release(context)
+
+    def resume(self, suspension: Suspension, continuation: Continuation) -> bool:
+        """Go on with a suspended script. False: the suspension was ended before."""
+        if not self._suspensions.take(suspension):
+            return False
+        self._stats.resumed += 1
+        context = suspension.context
+        if suspension.coroutine is not None:
+            where = "in place"
+            self._step(suspension.coroutine, context, continuation)
+        else:
+            assert isinstance(continuation, Route)
+            where = continuation.name
+            self.run(continuation, context)
+        if not context.answered and context.suspension is None:
+            self._stats.unanswered += 1
+            self._log.error(
+                "%s %s: the resumed route %s ended without an answer; answered 500",
+                context.message.method,
+                context.message.call_id,
+                where,
+            )
+            self._reply(context, 500, SERVER_ERROR)
+        return True
+
+    def overdue(self, context: Context) -> None:
+        """End a transaction whose suspension lasted too long: in its failure_route, or with 408."""
+        self._stats.overdue += 1
+        self._log.error("%s %s: suspended for too long", context.message.method, context.message.call_id)
+        route = context.on_failure
+        if route is not None:
+            context.on_failure = None
+            context.kind = RouteKind.FAILURE
+            self.run(route, context)
+        if not context.answered and context.suspension is None:
+            self._reply(context, 408, "Request Timeout")
+
+    def run(self, route: Route, context: Context) -> None:
+        """Run a route; nothing that a script does gets past here."""
+        try:
+            if not route.suspends:
+                route.run(context)
+                return
+        except Exception as error:
+            self._failed(context, error)
+            return
+        self._step(route.run(context), context, None)
+
+    def _step(self, coroutine: Coroutine[Any, Any, int], context: Context, value: Continuation | None) -> None:
+        """Let a script that can wait in place go on until it waits again or ends."""
+        try:
+            suspension = coroutine.send(value)
+        except StopIteration:
+            return
+        except Exception as error:
+            self._failed(context, error)
+            return
+        suspension.coroutine = coroutine
+
+    def _failed(self, context: Context, error: Exception) -> None:
+        self._stats.script_errors += 1
+        self._log.error(
+            "%s: %s: %s (%s %s)",
+            script_place(error, self._files),
+            type(error).__name__,
+            error,
+            context.message.method,
+            context.message.call_id,
+            exc_info=error if self._log.isEnabledFor(logging.DEBUG) else None,
+        )
+        if not context.answered and context.suspension is None:
+            self._reply(context, 500, SERVER_ERROR)
+
+
+def script_place(error: BaseException, files: frozenset[str]) -> str:
+    """Return `file:line` of the innermost script line in an exception's traceback, or where else it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        if frame.filename in files:
+            return f"{frame.filename}:{frame.lineno}"
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"

@@ -1,0 +1,74 @@
+"""Counters of one worker: owns the numbers, named as `$stat(...)` and the statistics show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# Names as in Kamailio's statistics where it has the same one.
+NAMES = {
+    "received_requests": "core:rcv_requests",
+    "received_replies": "core:rcv_replies",
+    "bad_messages": "core:bad_msgs",
+    "keepalives": "core:keepalives",
+    "stray_replies": "core:stray_replies",
+    "script_errors": "core:script_errors",
+    "unanswered": "core:unanswered",
+    "sent_replies": "sl:sent_replies",
+    "tm_replies": "tm:sent_replies",
+    "absorbed": "tm:absorbed",
+    "absorbed_acks": "tm:absorbed_acks",
+    "cancelled": "tm:cancelled",
+    "overdue": "tm:overdue",
+    "refused": "tm:refused",
+    "suspended": "tm:suspended_total",
+    "resumed": "tm:resumed_total",
+}
+
+
+class Counters:
+    """The engine's own counters; each attribute only grows."""
+
+    __slots__ = tuple(NAMES)
+
+    def __init__(self) -> None:
+        for name in NAMES:
+            setattr(self, name, 0)
+
+    received_requests: int
+    received_replies: int
+    bad_messages: int
+    keepalives: int
+    stray_replies: int
+    script_errors: int
+    unanswered: int
+    sent_replies: int
+    tm_replies: int
+    absorbed: int
+    absorbed_acks: int
+    cancelled: int
+    overdue: int
+    refused: int
+    suspended: int
+    resumed: int
+
+    def read(self) -> dict[str, int]:
+        """Return the counters by their public names."""
+        return {public: getattr(self, name) for name, public in NAMES.items()}
+
+
+class Statistics:
+    """All counters of a worker: the engine's, and those that modules add."""
+
+    def __init__(self) -> None:
+        self._sources: list[Callable[[], dict[str, int]]] = []
+
+    def add(self, source: Callable[[], dict[str, int]]) -> None:
+        """Add a source of counters by public name, `module:name`."""
+        self._sources.append(source)
+
+    def read(self) -> dict[str, int]:
+        """Return all counters."""
+        merged: dict[str, int] = {}
+        for source in self._sources:
+            merged.update(source())
+        return merged

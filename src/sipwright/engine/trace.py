@@ -1,0 +1,14 @@
+"""Trace: owns the form of trace events. Off is the normal state and costs one attribute test where an event would be.
+
+An event is `trace(event, context, detail)`: the name of the function that made it, the context (None where there is
+none yet), and a short dict that is made only when somebody listens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from sipwright.script.context import Context
+
+Trace: TypeAlias = Callable[[str, Context | None, dict[str, Any]], None]

@@ -1,0 +1,367 @@
+"""Module jsonrpc: asks JSON-RPC services and suspends the transaction until the answer (Kamailio: module jsonrpcc).
+
+The connections, the choice of server and the timeouts are `sipwright.jsonrpc.Client`; this file turns script arguments
+into calls, and outcomes into variables and routes. A call's answer, error, timeout or failure comes to one of two
+places, `_answered` (the call named routes) and `_answered_in_place` (`jsonrpc_call`), exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Annotated, Any
+
+from sipwright.errors import ArgumentError, JsonParseError
+from sipwright.jsonrpc.addresses import parse_servers
+from sipwright.jsonrpc.messages import Error
+from sipwright.jsonrpc.resulttext import member_text
+from sipwright.jsonrpc.template import Template, compile_template
+from sipwright.lang.namespace import ParamKind, Part, Route, Value, Variable
+from sipwright.script.context import Context
+from sipwright.script.kinds import RouteName, Str, WritableVariable
+from sipwright.script.module import Module, Param, VariableUse, function, pvar_factory
+from sipwright.script.services import Services
+from sipwright.script.suspend import Suspension
+
+
+class CallOptions:
+    """The options of one call: `timeout=MS;retry=N;group=NAME;idempotent;strict`; None where the module's hold."""
+
+    __slots__ = ("group", "idempotent", "retry", "strict", "timeout")
+
+    def __init__(self) -> None:
+        self.timeout: float | None = None
+        self.retry: int | None = None
+        self.group: str | None = None
+        self.idempotent = False
+        self.strict = False
+
+
+@lru_cache(maxsize=256)
+def parse_options(value: Value) -> CallOptions:
+    """Parse the options of a call. ArgumentError: unknown, or a bad value; the offset is its place in the text."""
+    options = CallOptions()
+    offset = 0
+    for item in str(value or "").split(";"):
+        name, equals, text = item.partition("=")
+        name, text = name.strip(), text.strip()
+        if name in ("idempotent", "strict") and not equals:
+            setattr(options, name, True)
+        elif name in ("timeout", "retry") and equals:
+            if not text.isdecimal() or (name == "timeout" and int(text) == 0):
+                raise ArgumentError(f"option '{name}' needs a number, found '{text}'", offset)
+            if name == "timeout":
+                options.timeout = int(text) / 1000
+            else:
+                options.retry = int(text)
+        elif name == "group" and text:
+            options.group = text
+        elif item.strip():
+            raise ArgumentError(
+                f"unknown option '{item.strip()}', expected timeout=MS, retry=N, group=NAME, idempotent or strict",
+                offset,
+            )
+        offset += len(item) + 1
+    return options
+
+
+class ParamsText:
+    """The params argument as one place of the script has it: compiled once, filled at each call."""
+
+    __slots__ = ("_constant", "_getters", "_parts", "_strict", "_template")
+
+    def __init__(self, parts: Sequence[Part], *, strict: bool = False) -> None:
+        self._parts = parts
+        self._template: Template = compile_template(parts, strict=strict)
+        self._constant = self._template.constant
+        self._getters = tuple(slot.get for slot in self._template.slots if isinstance(slot, Variable))
+        self._strict: ParamsText | None = self if strict else None
+
+    def fill(self, context: Context) -> bytes:
+        """Return the params as strict JSON, empty for none. ArgumentError, JsonParseError: a value does not fit."""
+        if self._constant is not None:
+            return self._constant
+        return self._template.fill([get(context) for get in self._getters])
+
+    def strict(self) -> ParamsText:
+        """Return the same params read as strict JSON."""
+        if self._strict is None:
+            self._strict = ParamsText(self._parts, strict=True)
+        return self._strict
+
+
+def prepare_params(parts: Sequence[Part]) -> ParamsText:
+    """Compile a params argument. ArgumentError: it is no JSON; the offset is its place in the argument."""
+    try:
+        return ParamsText(parts)
+    except JsonParseError as error:
+        raise ArgumentError(f"bad JSON-RPC parameters: {error.message}", error.offset) from None
+
+
+Params = Annotated[ParamsText, ParamKind("params", "JSON, in a string", prepare=prepare_params)]
+Options = Annotated[CallOptions, ParamKind("options", "options like timeout=500;retry=1", convert=parse_options)]
+
+NO_OPTIONS = CallOptions()
+
+
+class RpcSuspension(Suspension):
+    """A transaction that waits for an answer, and what to do with it."""
+
+    __slots__ = ("call", "error_route", "module", "result", "return_route")
+
+    def __init__(
+        self,
+        context: Context,
+        module: Jsonrpc,
+        return_route: Route | None,
+        error_route: Route | None,
+        result: Variable,
+    ) -> None:
+        # Written out, not super().__init__(): one of these is made per call, and the call costs 100 ns.
+        self.context = context
+        self.ended = False
+        self.sweep = 0
+        self.coroutine = None
+        self.module = module
+        self.return_route = return_route
+        self.error_route = error_route
+        self.result = result
+        self.call: Any = None
+
+    def abandoned(self) -> None:
+        """Give the call up: its answer will be counted as late."""
+        if self.call is not None:
+            self.call.cancel()
+
+
+def _take_servers(_module: Jsonrpc, text: str) -> None:
+    parse_servers(text)
+
+
+def _take_group(module: Jsonrpc, text: str) -> None:
+    name, arrow, servers = text.partition("=>")
+    if not arrow or not name.strip():
+        raise ArgumentError('a group is "name=>host:port,priority ..."', 0)
+    try:
+        parse_servers(servers)
+    except ArgumentError as error:
+        offset = None if error.offset is None else error.offset + len(name) + 2
+        raise ArgumentError(error.message, offset) from None
+    module.groups[name.strip()] = servers
+
+
+class Jsonrpc(Module):
+    """JSON-RPC calls over TCP with netstrings; also loaded as jsonrpc-c and jsonrpcc."""
+
+    name = "jsonrpc"
+    aliases = ("jsonrpc-c", "jsonrpcc")
+    requires = ("tm",)
+
+    servers = Param(str, "", parse=_take_servers, doc='"host:port,priority ...", higher numbers first; required')
+    group = Param(str, "", parse=_take_group, doc='a further group, "name=>host:port,priority ..."; repeatable')
+    timeout = Param(int, 500, minimum=1, doc="milliseconds from a call to its end, retries included")
+    retry = Param(int, 0, minimum=0, doc="further tries on another server")
+    max_conn_attempts = Param(int, -1, minimum=-1, doc="-1 for ever, 0 none, N a budget reset by a success")
+    reconnect_interval = Param(int, 3000, minimum=1, doc="milliseconds, doubled up to 30 s, with jitter")
+    max_pending = Param(int, 10_000, minimum=1, doc="calls in flight per server")
+    params_mode = Param(str, "lenient", choices=("lenient", "strict"), doc="how params are read")
+
+    def __init__(self, require: Any) -> None:
+        super().__init__(require)
+        self.groups: dict[str, str] = {}
+        self._keeps_outcome = False
+        self._client: Any = None
+
+    def mod_init(self) -> None:
+        """Check that there are servers."""
+        if "servers" not in self.__dict__:
+            raise ArgumentError('jsonrpc: the parameter "servers" is required, for example "localhost:9999,1"')
+
+    def child_init(self, services: Services) -> None:
+        """Start the client of this worker; it connects on its own and never holds anything up."""
+        super().child_init(services)
+        self._client = services.rpc_client(
+            self.servers,
+            groups=self.groups,
+            max_conn_attempts=self.max_conn_attempts,
+            reconnect_interval=self.reconnect_interval / 1000,
+            max_pending=self.max_pending,
+        )
+        self._client.start()
+        services.add_statistics(self._statistics)
+        self._suspend = services.suspend
+        self._resume = services.resume
+        self._submit = self._client.submit
+        self._timeout = self.timeout / 1000
+        self._strict = self.params_mode == "strict"
+
+    async def destroy(self) -> None:
+        """Close the connections: what is pending ends as a failure, in its error route."""
+        if self._client is not None:
+            await self._client.close()
+
+    # ---- script functions
+
+    @function()
+    def jsonrpc_notification(self, ctx: Context, method: Str, params: Params, options: Options = NO_OPTIONS) -> int:
+        """Send a notification without waiting: 1 once it is on its way on a live connection, otherwise -1."""
+        data = self._fill("jsonrpc_notification", ctx, params, options)
+        if data is None:
+            return -1
+        try:
+            sent = self._client.submit_notification(method, data or None, group=options.group)
+        except ArgumentError as error:
+            return self._refused("jsonrpc_notification", ctx, error.message)
+        if not sent:
+            return self._refused("jsonrpc_notification", ctx, "no server is connected")
+        return 1
+
+    @function()
+    def jsonrpc_request(
+        self,
+        ctx: Context,
+        method: Str,
+        params: Params,
+        return_route: RouteName,
+        error_route: RouteName,
+        result: WritableVariable,
+        options: Options = NO_OPTIONS,
+    ) -> int:
+        """Suspend the transaction and ask; the script goes on in `return_route` or `error_route`.
+
+        Returns 0, which ends the script; -1 when it cannot be asked or suspended, and the script goes on here.
+        """
+        if return_route is None or error_route is None:
+            return self._refused("jsonrpc_request", ctx, "there is no route of that name")
+        data = self._fill("jsonrpc_request", ctx, params, options)
+        if data is None:
+            return -1
+        return self._ask(
+            "jsonrpc_request",
+            RpcSuspension(ctx, self, return_route, error_route, result),
+            method,
+            data,
+            options,
+            self._answered,
+        )
+
+    @function(suspends=True)
+    async def jsonrpc_call(
+        self, ctx: Context, method: Str, params: Params, result: WritableVariable, options: Options = NO_OPTIONS
+    ) -> int:
+        """Ask, and go on at the next statement: 1 a result, -1 an error answer, -2 timeout, -3 failure."""
+        data = self._fill("jsonrpc_call", ctx, params, options)
+        if data is None:
+            return -3
+        suspension = RpcSuspension(ctx, self, None, None, result)
+        if self._ask("jsonrpc_call", suspension, method, data, options, self._answered_in_place) != 0:
+            return -3
+        # Meanwhile anything may have happened to other transactions; this one cannot have ended: it would not go on.
+        return await suspension
+
+    @pvar_factory("jsonrpc")
+    def pv_jsonrpc(self, use: VariableUse) -> Variable:
+        """Return what is known of the last call: status, code, message, data, server, ms, method."""
+        name = use.fixed_inner()
+        read = _OUTCOME.get(name)
+        if read is None:
+            raise ArgumentError(f"$jsonrpc({name}) is unknown, expected one of {', '.join(_OUTCOME)}")
+        self._keeps_outcome = True
+
+        def get(context: Context) -> Value:
+            outcome = context.extra.get("jsonrpc") if context.extra is not None else None
+            return None if outcome is None else read(outcome)
+
+        return Variable(use.text, get)
+
+    # ---- the way out and back
+
+    def _fill(self, function_name: str, ctx: Context, params: ParamsText, options: CallOptions) -> bytes | None:
+        try:
+            if self._strict or options.strict:
+                params = params.strict()
+            return params.fill(ctx)
+        except (ArgumentError, JsonParseError) as error:
+            self._refused(function_name, ctx, f"bad parameters: {error}")
+            return None
+
+    def _ask(
+        self, function_name: str, suspension: RpcSuspension, method: str, data: bytes, options: CallOptions, done: Any
+    ) -> int:
+        ctx = suspension.context
+        if not self._suspend(suspension):
+            return self._refused(function_name, ctx, "the transaction cannot be suspended")
+        try:
+            suspension.call = self._submit(
+                method,
+                data or None,
+                done,
+                suspension,
+                timeout=self._timeout if options.timeout is None else options.timeout,
+                retry=self.retry if options.retry is None else options.retry,
+                idempotent=options.idempotent,
+                group=options.group,
+            )
+        except ArgumentError as error:
+            self.services.unsuspend(suspension)
+            return self._refused(function_name, ctx, error.message)
+        if self.services.trace is not None:
+            self.services.trace(function_name, ctx, {"method": method, "params": data})
+        return 0
+
+    def _answered(self, suspension: RpcSuspension, outcome: Any) -> None:
+        if suspension.ended:
+            return
+        status = self._store(suspension, outcome)
+        route = suspension.return_route if status == "ok" else suspension.error_route
+        self._resume(suspension, route)  # type: ignore[arg-type]
+
+    def _answered_in_place(self, suspension: RpcSuspension, outcome: Any) -> None:
+        if suspension.ended:
+            return
+        self._resume(suspension, _IN_PLACE[self._store(suspension, outcome)])
+
+    def _store(self, suspension: RpcSuspension, outcome: Any) -> str:
+        """Store the result, or the text of what happened instead, and return the status."""
+        ctx = suspension.context
+        status: str = outcome.status
+        if status == "ok":
+            text = member_text(outcome.result)
+        elif status == "error":
+            text = outcome.error.text.decode("utf-8", "surrogateescape")
+        else:
+            text = status
+        if self._keeps_outcome:
+            if ctx.extra is None:
+                ctx.extra = {}
+            ctx.extra["jsonrpc"] = outcome
+        if self.services.trace is not None:
+            self.services.trace("answered", ctx, {"status": status, "text": text, "server": outcome.server})
+        set_result = suspension.result.set
+        assert set_result is not None  # checked at load
+        set_result(ctx, text)
+        return status
+
+    def _refused(self, function_name: str, ctx: Context, why: str) -> int:
+        self.services.log.error("%s: %s (%s %s)", function_name, why, ctx.message.method, ctx.message.call_id)
+        return -1
+
+    def _statistics(self) -> dict[str, int]:
+        return {f"jsonrpc:{name}": value for name, value in self._client.counters().items()}
+
+
+_IN_PLACE = {"ok": 1, "error": -1, "timeout": -2, "failure": -3}
+
+_OUTCOME: dict[str, Callable[[Any], Value]] = {
+    "status": lambda outcome: outcome.status,
+    "code": lambda outcome: None if outcome.error is None else outcome.error.code,
+    "message": lambda outcome: outcome.reason or None if outcome.error is None else outcome.error.message,
+    "data": lambda outcome: _data(outcome.error),
+    "server": lambda outcome: outcome.server or None,
+    "ms": lambda outcome: outcome.ms,
+    "method": lambda outcome: outcome.method,
+}
+
+
+def _data(error: Error | None) -> Value:
+    return None if error is None or error.data is None else member_text(error.data)

@@ -1,0 +1,294 @@
+"""Module tm: stateful answers, suspension by hand, and questions about the transaction (Kamailio manual, module tm).
+
+The transaction machines are in `sipwright.transaction`, what drives them in the engine; this file only gives them
+their names in scripts.
+"""
+
+from __future__ import annotations
+
+from sipwright.errors import ArgumentError
+from sipwright.lang.namespace import RouteKind, Value
+from sipwright.script.context import Context
+from sipwright.script.kinds import BranchRouteName, FailureRouteName, Int, OnreplyRouteName, Regex, RouteName, Str
+from sipwright.script.module import Module, Param, function, pvar
+from sipwright.script.services import Services
+from sipwright.script.suspend import Suspension
+from sipwright.timerqueue import Timer
+from sipwright.transaction.timers import TimerSettings
+
+# Longer than any transaction lives: no 100 Trying by itself.
+NEVER = 3600.0
+
+REPLYING = RouteKind.REQUEST | RouteKind.FAILURE | RouteKind.EVENT
+
+
+class ByHand(Suspension):
+    """A suspension by `t_suspend()`, with the timer that limits it."""
+
+    __slots__ = ("timer",)
+
+    timer: Timer
+
+    def abandoned(self) -> None:
+        """Stop the timer."""
+        self.timer.cancel()
+
+
+class Tm(Module):
+    """Transactions."""
+
+    name = "tm"
+    event_routes = ("tm:local-request", "tm:local-response", "tm:branch-failure")
+    ignored_params = (
+        "auto_inv_100_reason",
+        "aggregate_challenges",
+        "ac_extra_hdrs",
+        "blst_503",
+        "blst_503_def_timeout",
+        "blst_503_max_timeout",
+        "blst_503_min_timeout",
+        "blst_methods_add",
+        "blst_methods_lookup",
+        "callid_match_mode",
+        "cancel_b_method",
+        "contact_flows_avp",
+        "contacts_avp",
+        "default_code",
+        "default_reason",
+        "delayed_reply",
+        "disable_6xx_block",
+        "dns_reuse_rcv_socket",
+        "enable_uac_fr",
+        "e2e_cancel_reason",
+        "event_callback",
+        "evlreq_mode",
+        "exec_time_check",
+        "failure_exec_mode",
+        "failure_reply_mode",
+        "faked_reply_prio",
+        "fr_inv_timer_avp",
+        "fr_inv_timer_next",
+        "fr_timer_avp",
+        "headers_mode",
+        "hf_filter",
+        "local_ack_mode",
+        "local_cancel_reason",
+        "matchmode",
+        "max_inv_lifetime",
+        "max_noninv_lifetime",
+        "on_sl_reply",
+        "pass_provisional_replies",
+        "relay_100",
+        "reparse_invite",
+        "reparse_on_dns_failover",
+        "remap_503_500",
+        "reply_to_via",
+        "restart_fr_on_each_reply",
+        "rich_redirect",
+        "ruri_matching",
+        "unix_tx_timeout",
+        "via1_matching",
+        "xavp_contact",
+    )
+
+    fr_timer = Param(int, 30_000, minimum=1, doc="milliseconds to a final reply to a non-INVITE request")
+    fr_inv_timer = Param(int, 120_000, minimum=1, doc="milliseconds to a final reply to an INVITE")
+    # Deviation: Kamailio keeps a completed transaction for 5 s. RFC 3261 17.2.2 wants 64*T1, so that a client that
+    # lost our answer and retransmits for that long is never taken for a new one, with a new RPC call.
+    wt_timer = Param(int, 32_000, minimum=1, doc="milliseconds that a completed transaction absorbs retransmissions")
+    retr_timer1 = Param(int, 500, minimum=1, doc="T1, milliseconds (RFC 3261 17.1.1.1)")
+    retr_timer2 = Param(int, 4_000, minimum=1, doc="T2, milliseconds")
+    auto_inv_100 = Param(
+        int, 1, minimum=0, maximum=1, doc="answer 100 to an INVITE when the script has not after 200 ms"
+    )
+    max_suspend = Param(int, 60, minimum=1, doc="seconds that a transaction may be suspended")
+
+    def mod_init(self) -> None:
+        """Check that the timers fit together."""
+        if self.retr_timer2 < self.retr_timer1:
+            raise ArgumentError(f"tm: retr_timer2 ({self.retr_timer2} ms) is below retr_timer1 ({self.retr_timer1} ms)")
+
+    def child_init(self, services: Services) -> None:
+        """Set the transaction timers of the worker."""
+        super().child_init(services)
+        services.set_transaction_timers(
+            TimerSettings(
+                t1=self.retr_timer1 / 1000,
+                t2=self.retr_timer2 / 1000,
+                trying=0.2 if self.auto_inv_100 else NEVER,
+                wait=self.wt_timer / 1000,
+            )
+        )
+        services.set_max_suspend(self.max_suspend)
+
+    # ---- making and answering
+
+    @function(routes=REPLYING)
+    def t_newtran(self, ctx: Context) -> int:
+        """Make a transaction for the request; -1 when it has one already, or cannot have one (ACK)."""
+        if ctx.transaction is not None:
+            return -1
+        return 1 if self.services.new_transaction(ctx) else -1
+
+    @function(routes=REPLYING)
+    def t_reply(self, ctx: Context, code: Int, reason: Str) -> int:
+        """Answer within the transaction, made if there is none; -1 after a final answer, or for an ACK."""
+        if not 100 <= code <= 699:
+            self.services.log.error("t_reply: %d is no status code, 100 to 699", code)
+            return -1
+        return 1 if self.services.reply(ctx, code, reason) else -1
+
+    @function(routes=REPLYING)
+    def t_release(self, ctx: Context) -> int:
+        """End the transaction without an answer."""
+        return 1 if self.services.release(ctx) else -1
+
+    @function(routes=REPLYING)
+    def t_retransmit_reply(self, ctx: Context) -> int:
+        """Send the last reply again; -1 when there is none."""
+        transaction = ctx.transaction
+        if transaction is None or transaction.last_response is None:
+            return -1
+        transaction.receive_retransmission(ctx.message)
+        return 1
+
+    # ---- asking
+
+    @function()
+    def t_is_set(self, ctx: Context, target: Str) -> int:
+        """Tell whether a failure_route, branch_route or onreply_route is set."""
+        route = {"failure_route": ctx.on_failure, "branch_route": ctx.on_branch, "onreply_route": ctx.on_reply}.get(
+            target
+        )
+        return 1 if route is not None else -1
+
+    @function()
+    def t_check_trans(self, ctx: Context) -> int:
+        """Tell whether the request belongs to a transaction: for a CANCEL, to one whose INVITE is here.
+
+        Retransmissions and the ACK of a negative answer are absorbed before the script, so no script sees them.
+        """
+        return 1 if ctx.message.method == "CANCEL" and self.services.cancelled_transaction(ctx) else -1
+
+    @function()
+    def t_precheck_trans(self, ctx: Context) -> int:
+        """Tell whether another request of this transaction is being handled: never true here, they are absorbed."""
+        return self.t_check_trans(ctx)
+
+    @function()
+    def t_lookup_request(self, ctx: Context) -> int:
+        """Tell whether the request has a transaction."""
+        return 1 if ctx.transaction is not None else -1
+
+    @function()
+    def t_lookup_cancel(self, ctx: Context) -> int:
+        """Tell whether the CANCEL's INVITE has a transaction here."""
+        return 1 if self.services.cancelled_transaction(ctx) else -1
+
+    @function()
+    def t_is_canceled(self, ctx: Context) -> int:
+        """Tell whether the transaction was cancelled."""
+        transaction = ctx.transaction
+        return 1 if transaction is not None and transaction.status == 487 else -1
+
+    @function()
+    def t_check_status(self, ctx: Context, pattern: Regex) -> int:
+        """Tell whether the status of the current reply, or of the one sent last, matches a regular expression."""
+        if ctx.response is not None:
+            status = ctx.response.status
+        elif ctx.transaction is not None and ctx.transaction.status:
+            status = ctx.transaction.status
+        else:
+            return -1
+        return 1 if pattern.search(str(status)) else -1
+
+    @function()
+    def t_is_request_route(self, ctx: Context) -> int:
+        """Tell whether a request route runs."""
+        return 1 if ctx.kind is RouteKind.REQUEST else -1
+
+    @function()
+    def t_is_failure_route(self, ctx: Context) -> int:
+        """Tell whether a failure route runs."""
+        return 1 if ctx.kind is RouteKind.FAILURE else -1
+
+    @function()
+    def t_is_reply_route(self, ctx: Context) -> int:
+        """Tell whether an onreply route runs."""
+        return 1 if ctx.kind is RouteKind.ONREPLY else -1
+
+    @function()
+    def t_is_branch_route(self, ctx: Context) -> int:
+        """Tell whether a branch route runs."""
+        return 1 if ctx.kind is RouteKind.BRANCH else -1
+
+    # ---- routes of the transaction
+
+    @function()
+    def t_on_failure(self, ctx: Context, route: FailureRouteName) -> int:
+        """Name the failure_route of the transaction: it runs when a suspension lasts too long."""
+        ctx.on_failure = route
+        return 1 if route is not None else -1
+
+    @function()
+    def t_on_reply(self, ctx: Context, route: OnreplyRouteName) -> int:
+        """Name the onreply_route of the transaction."""
+        ctx.on_reply = route
+        return 1 if route is not None else -1
+
+    @function()
+    def t_on_branch(self, ctx: Context, route: BranchRouteName) -> int:
+        """Name the branch_route of the transaction."""
+        ctx.on_branch = route
+        return 1 if route is not None else -1
+
+    # ---- suspension by hand
+
+    @function(routes=REPLYING)
+    def t_suspend(self, ctx: Context) -> int:
+        """Suspend the transaction; `$T(id_index)` and `$T(id_label)` name it for `t_continue`.
+
+        The script goes on and should end soon. Nobody else limits this wait, so fr_timer does (INVITE: fr_inv_timer).
+        """
+        suspension = ByHand(ctx)
+        if not self.services.suspend(suspension):
+            return -1
+        inv_delay, delay = (ctx.extra or {}).get("tm", (self.fr_inv_timer, self.fr_timer))
+        milliseconds = inv_delay if ctx.message.method == "INVITE" else delay
+        suspension.timer = self.services.timers.start(milliseconds / 1000, self.services.give_up, suspension)
+        return 1
+
+    @function()
+    def t_set_fr(self, ctx: Context, fr_inv_timeout: Int, fr_timeout: Int = 0) -> int:
+        """Set fr_inv_timer and fr_timer of this transaction, in milliseconds; 0 leaves one as it is."""
+        if fr_inv_timeout < 0 or fr_timeout < 0:
+            return -1
+        extra = ctx.extra if ctx.extra is not None else {}
+        inv_delay, delay = extra.get("tm", (self.fr_inv_timer, self.fr_timer))
+        extra["tm"] = (fr_inv_timeout or inv_delay, fr_timeout or delay)
+        ctx.extra = extra
+        return 1
+
+    @function()
+    def t_reset_fr(self, ctx: Context) -> int:
+        """Set fr_inv_timer and fr_timer of this transaction back to the module's."""
+        if ctx.extra is not None:
+            ctx.extra.pop("tm", None)
+        return 1
+
+    @function()
+    def t_continue(self, _ctx: Context, index: Int, label: Int, route: RouteName) -> int:
+        """Run a route on the transaction that was suspended under these numbers; -1 when there is none."""
+        if route is None:
+            return -1
+        context = self.services.find_transaction(index, label)
+        if context is None or context.suspension is None:
+            return -1
+        return 1 if self.services.resume(context.suspension, route) else -1
+
+    @pvar("T_reply_code")
+    def pv_reply_code(self, ctx: Context) -> Value:
+        """Return the status of the current reply, or of the last one sent."""
+        if ctx.response is not None:
+            return ctx.response.status
+        return ctx.transaction.status or None if ctx.transaction is not None else None

@@ -1,0 +1,62 @@
+"""From a script file to what a worker runs: compiles it against a registry of modules and checks the whole of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sipwright.errors import ArgumentError, ConfigError, ConfigErrors
+from sipwright.lang.compiler import compile_script
+from sipwright.lang.namespace import Route, RouteKind
+from sipwright.script.registry import Registry
+from sipwright.script.settings import Settings
+
+
+@dataclass(slots=True)
+class Script:
+    """A script that was read and is good.
+
+    `files` are all files that it was read from, `notes` what was accepted without having an effect.
+    """
+
+    path: str
+    files: frozenset[str]
+    request_route: Route
+    routes: dict[tuple[RouteKind, str], Route]
+    registry: Registry
+    settings: Settings
+    notes: list[str]
+
+
+def load_script(path: str | Path, defines: Mapping[str, str] | None = None) -> Script:
+    """Read and check a script file.
+
+    `defines` are as from `#!define` before its first line. ConfigErrors: everything that is wrong with it, file, line
+    and column each; a file that cannot be read is one of them.
+    """
+    name = str(path)
+    try:
+        text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise ConfigErrors([ConfigError(f"cannot read the file: {error.strerror}", name, 1, 1)]) from None
+    return load_text(text, name, defines)
+
+
+def load_text(text: str, name: str = "<script>", defines: Mapping[str, str] | None = None) -> Script:
+    """Check a script that is given as text; `name` stands for its file in messages and include paths."""
+    registry = Registry(Settings())
+    program = compile_script(text, name, registry, defines or {})
+    try:
+        registry.mod_init()
+    except ArgumentError as error:
+        raise ConfigErrors([ConfigError(error.message, name, 1, 1, suggestion=error.suggestion)]) from None
+    return Script(
+        path=name,
+        files=program.files,
+        request_route=program.routes[RouteKind.REQUEST, ""],
+        routes=program.routes,
+        registry=registry,
+        settings=registry.settings,
+        notes=[*program.notes, *registry.notes],
+    )
