@@ -33,7 +33,7 @@ class ConnectionOwner(Protocol):
         """Take note that the connection's buffer is full; what is still written is kept, without limit."""
 
     def connection_ended(self, connection: Connection, reason: str) -> None:
-        """Take note that the connection is gone. Called once, for connections that were made; calls may be pending."""
+        """Take note that the connection is gone. Called once; calls may be pending."""
 
     def stream_ended(self, connection: Connection, /) -> bool:
         """Return whether to keep the connection open for writing although the other end sends no more."""
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         out = self._out
-        if self.transport is not None and out:
+        if self.transport is not None and out and not self._ended:
             self.transport.write(b"".join(out) if len(out) > 1 else out[0])
         out.clear()
 
