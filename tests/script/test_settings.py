@@ -1,0 +1,110 @@
+"""Global parameters: what is taken, what has no effect, and what each mistake is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from sipwright.errors import ArgumentError
+from sipwright.script.settings import ListenAddress, Settings, parse_listen, split_host_port
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("udp:127.0.0.1:5060", ListenAddress("udp", "127.0.0.1", 5060)),
+        ("127.0.0.1:5070", ListenAddress("udp", "127.0.0.1", 5070)),
+        ("127.0.0.1", ListenAddress("udp", "127.0.0.1", 5060)),
+        ("udp:localhost", ListenAddress("udp", "localhost", 5060)),
+        ("UDP:*:5080", ListenAddress("udp", "0.0.0.0", 5080)),
+        ("udp:[::1]:5060", ListenAddress("udp", "::1", 5060)),
+        ("[::1]", ListenAddress("udp", "::1", 5060)),
+    ],
+)
+def test_listen_addresses_have_protocol_host_and_port(text: str, expected: ListenAddress) -> None:
+    assert parse_listen(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "offset"),
+    [
+        ("udp:127.0.0.1:99999", "port 99999 is out of range, 1 to 65535", 14),
+        ("udp:127.0.0.1:0", "port 0 is out of range, 1 to 65535", 14),
+        ("udp:127.0.0.1:sip", "'sip' is no port number", 14),
+        ("udp:127.0.0.1:", "'' is no port number", 14),
+        ("udp::5060", "missing host", 4),
+        ("udp:[::1:5060", "missing ']' after an IPv6 address", 4),
+        ("udp:[1.2.3.4]:5060", "'1.2.3.4' is no IPv6 address", 5),
+        ("udp:[::1]5060", "expected ':' and a port, found '5060'", 9),
+        ("tpc:127.0.0.1:5060", "unknown protocol 'tpc', expected one of udp, tcp, tls, sctp, ws, wss", 0),
+        ("tcp:127.0.0.1:5060", "protocol 'tcp' is not supported yet, only udp", 0),
+    ],
+)
+def test_each_mistake_in_a_listen_address_is_named_with_its_place(text: str, message: str, offset: int) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        parse_listen(text)
+    assert (caught.value.message, caught.value.offset) == (message, offset)
+
+
+def test_a_listen_address_prints_as_it_is_written() -> None:
+    assert str(parse_listen("udp:[::1]:5070")) == "udp:[::1]:5070"
+    assert str(parse_listen("127.0.0.1")) == "udp:127.0.0.1:5060"
+
+
+def test_an_advertised_address_is_kept_beside_the_bound_one() -> None:
+    settings = Settings()
+    settings.set_global("listen", ["udp:127.0.0.1:5060", "advertise", "sip.example.org:5080"])
+    assert settings.listen[0].advertise == ("sip.example.org", 5080)
+
+
+def test_listen_adds_up_and_the_other_parameters_keep_the_last_value() -> None:
+    settings = Settings()
+    settings.set_global("listen", ["udp:127.0.0.1:5060"])
+    settings.set_global("listen", ["udp:127.0.0.1:5070"])
+    settings.set_global("debug", [1])
+    settings.set_global("debug", [3])
+    settings.set_global("log_stderror", ["no"])
+    assert [address.port for address in settings.listen] == [5060, 5070]
+    assert settings.debug == 3
+    assert settings.log_stderror is False
+
+
+def test_an_alias_may_have_a_protocol_and_a_port() -> None:
+    settings = Settings()
+    settings.set_global("alias", ["Example.org", "udp:example.com:5070"])
+    assert settings.aliases == [("example.org", 0), ("example.com", 5070)]
+
+
+def test_a_parameter_without_effect_is_accepted_with_a_note() -> None:
+    assert Settings().set_global("mhomed", [1]) == "global parameter 'mhomed' has no effect here"
+    assert Settings().set_global("children", [2]) is None
+
+
+def test_an_unknown_parameter_is_an_error_with_a_suggestion() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Settings().set_global("chidren", [2])
+    assert caught.value.message == "unknown global parameter 'chidren'"
+    assert caught.value.suggestion == "children"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("children", ["many"], "global parameter 'children' is an integer, not 'many'"),
+        ("children", [0], "global parameter 'children' must be at least 1, not 0"),
+        ("port", [70000], "global parameter 'port' must be from 1 to 65535, not 70000"),
+        ("log_stderror", ["maybe"], "global parameter 'log_stderror' is yes or no, not 'maybe'"),
+        ("debug", [1, 2], "global parameter 'debug' takes one value"),
+    ],
+)
+def test_a_wrong_value_is_an_error(name: str, value: list[int | str], message: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Settings().set_global(name, value)
+    assert caught.value.message == message
+
+
+def test_host_and_port_are_split_with_offsets_from_where_they_stand() -> None:
+    assert split_host_port("example.org:5060") == ("example.org", 5060)
+    assert split_host_port("example.org") == ("example.org", None)
+    with pytest.raises(ArgumentError) as caught:
+        split_host_port("example.org:x", offset=10)
+    assert caught.value.offset == 22
