@@ -15,6 +15,7 @@ it: `1.10` and `1E400` stay, `007` is `7`, `1.` is `1.0`, `1e` is `1`, `-.5` is 
       sent as U+FFFD, one for each; json-c does that with the escaped ones and sends other bytes as they are.
     # Deviation: integers beyond 64 bits keep their digits; json-c makes them the largest or smallest it has.
     # Deviation: text after the value, and comments that do not end, are errors; json-c stops reading at the value.
+    # Deviation: `1.-` and `1.+` are errors; json-c reads `1.`.
     # Deviation: 32 arrays and objects inside one another may hold scalars; json-c counts the scalar as a level.
     # Deviation: `/***/` is a comment; json-c overlooks its end. A key may contain U+0000; json-c cuts it there.
 
@@ -219,7 +220,7 @@ class Reader:
         parts: list[str | Hole] = []
         while True:
             run = plain(text, pos)
-            assert run is not None  # noqa: S101 - the pattern matches the empty string too
+            assert run is not None  # the pattern matches the empty string too
             if run[0]:
                 parts.append(run[0])
             pos = self._pos = run.end()
@@ -301,7 +302,7 @@ class Reader:
         text = self._text
         while True:
             blanks = _BLANKS.match(text, self._pos)
-            assert blanks is not None  # noqa: S101 - the pattern matches the empty string too
+            assert blanks is not None  # the pattern matches the empty string too
             self._pos = blanks.end()
             if text[self._pos] != "/" or self._strict:
                 return text[self._pos]
