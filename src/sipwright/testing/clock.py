@@ -40,8 +40,8 @@ class FakeClock:
 
     def run(self) -> None:
         """Move on until no timer is running; for timers that start each other for ever, use `advance`."""
-        while (when := self._armed) is not None:
-            self._expire(when)
+        while self._armed is not None and len(self.timers) > 0:
+            self._expire(self._armed)
 
     def _expire(self, when: float) -> None:
         # A timer of a negative delay ended in the past.
