@@ -11,7 +11,8 @@ from sipwright.sip.message import Request
 from sipwright.sip.parse import parse
 
 OPTIONS = (
-    b"OPTIONS sip:a@example.org SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK1\r\nFrom: <sip:b@example.org>;tag=1\r\n"
+    b"OPTIONS sip:a@example.org SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK1\r\n"
+    b"From: <sip:b@example.org>;tag=1\r\n"
     b"To: <sip:a@example.org>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
 )
 

@@ -193,6 +193,7 @@ class Jsonrpc(Module):
         self._resume = services.resume
         self._submit = self._client.submit
         self._timeout = self.timeout / 1000
+        self._retry = self.retry
         self._strict = self.params_mode == "strict"
 
     async def destroy(self) -> None:
@@ -298,7 +299,7 @@ class Jsonrpc(Module):
                 done,
                 suspension,
                 timeout=self._timeout if options.timeout is None else options.timeout,
-                retry=self.retry if options.retry is None else options.retry,
+                retry=self._retry if options.retry is None else options.retry,
                 idempotent=options.idempotent,
                 group=options.group,
             )

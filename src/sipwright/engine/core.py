@@ -1,0 +1,92 @@
+"""The engine of one worker without event loop and sockets: puts its parts together, and nothing else.
+
+The worker drives it with a real clock and real sockets, `sipwright.testing` with a fake clock and a recording socket.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sipwright.engine.receive import Receiver
+from sipwright.engine.run import Runner
+from sipwright.engine.services import WorkerServices
+from sipwright.engine.stats import Counters
+from sipwright.engine.trace import Trace
+from sipwright.script.loader import Script
+from sipwright.script.settings import ListenAddress
+from sipwright.timerqueue import TimerQueue
+from sipwright.transaction.table import TransactionTable
+
+SWEEP_INTERVAL = 1.0
+
+
+class Core:
+    """What receives datagrams, runs scripts and answers.
+
+    `timers` and `clock` (seconds) are the caller's to drive; `tag_prefix` is random for each worker; `rpc_client` makes
+    the JSON-RPC client of module jsonrpc; `trace` is told everything that happens. Give datagrams to
+    `receive(data, source, socket)` after `start()`.
+    """
+
+    __slots__ = ("_receiver", "_script", "_timers", "receive", "services")
+
+    def __init__(
+        self,
+        script: Script,
+        listen: Sequence[ListenAddress],
+        *,
+        timers: TimerQueue,
+        clock: Callable[[], float],
+        tag_prefix: str,
+        rpc_client: Callable[..., Any],
+        log: logging.Logger,
+        trace: Trace | None = None,
+    ) -> None:
+        self._script = script
+        self._timers = timers
+        table = TransactionTable()
+        stats = Counters()
+        self.services = services = WorkerServices(
+            table=table,
+            timers=timers,
+            clock=clock,
+            suspensions_limit=script.settings.max_suspended,
+            tag_prefix=tag_prefix,
+            routes=script.routes,
+            listen=listen,
+            aliases=script.settings.aliases,
+            rpc_client=rpc_client,
+            stats=stats,
+            log=log,
+        )
+        runner = Runner(
+            script.request_route, script.files, services.suspensions, services.reply, services.release, stats, log
+        )
+        services.start_runner(runner)
+        self._receiver = Receiver(table, runner, services.replier, services.cancel, stats, log)
+        self.receive = self._receiver.receive
+        if trace is not None:
+            services.set_trace(trace)
+            self._receiver.trace = trace
+
+    def start(self) -> None:
+        """Start the modules and the guard over suspensions."""
+        self._script.registry.child_init(self.services)
+        self._sweep(None)
+        self.services.run_event_route("core:worker-one-init")
+
+    def refuse(self) -> None:
+        """Take no new requests from now on: they are answered 503."""
+        self._receiver.is_stopping = True
+
+    async def stop(self) -> None:
+        """End everything that waits: closed RPC connections end it in its error route, the rest is given up."""
+        await self._script.registry.destroy()
+        for suspension in self.services.suspensions:
+            self.services.give_up(suspension)
+
+    def _sweep(self, _argument: None) -> None:
+        self.services.suspensions.sweep()
+        self._timers.start(SWEEP_INTERVAL, self._sweep)
