@@ -177,8 +177,9 @@ def _share_general(request: Request, source: Address) -> tuple[bytes, bytes, Add
                 line = _mark_source(value, source) or line
             lines[key].append(line.rstrip())
     via, from_, to, call_id, cseq = lines.values()
-    top = "\r\n".join([*via, from_[0], to[0]])
-    rest = f"\r\n{call_id[0]}\r\n{cseq[0]}\r\n"
+    # Only a malformed request has none of one or several; the first counts.
+    top = "\r\n".join([*via, *from_[:1], *to[:1]])
+    rest = "\r\n".join(["", *call_id[:1], *cseq[:1], ""])
     request.shared = shared = (
         top.encode("utf-8", "surrogateescape"),
         rest.encode("utf-8", "surrogateescape"),

@@ -179,9 +179,9 @@ def parse_cseq(text: str) -> tuple[int, str]:
     return number, match[2]
 
 
-def parse_number(text: str, limit: int = 2**32 - 1) -> int:
-    """Parse a decimal number from 0 to the limit, as in Content-Length and Expires. SipParseError: anything else."""
-    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) > limit:
+def parse_number(text: str) -> int:
+    """Parse a decimal number, as in Content-Length and Expires. SipParseError: anything else, or 2**32 and more."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) >= 2**32:
         raise SipParseError("Malformed or overlarge number")
     return int(text)
 

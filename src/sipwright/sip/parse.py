@@ -12,6 +12,8 @@ names costs 1.6 before any value has been looked at, a `find` for each of six he
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 from sipwright.errors import SipParseError
 from sipwright.sip.grammar import HOST, TOKEN, is_token, parse_host_port
@@ -59,6 +61,8 @@ def parse(data: bytes) -> Request | Response:
 _new = object.__new__
 
 _NAME_ADDR = r"""(?:"[^"\\\r\n]*+"[ ]?+|[\w\-.!%*+`'~ ]*+)<(?:sips?|tel):[!#-;=?-~]++>"""
+# As in Contact, without parameters: those after it are of the header (RFC 3261 section 20).
+_ADDR_SPEC = r"sips?:[!#-+\--:=@-~]++"
 _PARAM = r"""[\w\-]++(?:=[!#-+\--:@-~]*+)?+"""
 # A port over 59999 is left to the general parser, which can compare numbers.
 _HOST_PORT = rf"{HOST}(?::[1-5]?[0-9]{{1,4}})?+"
@@ -71,14 +75,14 @@ _HEADERS = rf"""
 (?:\r\n(?:
   Via:[ ](?(4)(SIP/2\.0/[A-Z]++[ ]{_HOST_PORT}(?:;{_PARAM})*+)
     |(SIP/2\.0/[A-Z]++[ ]({_HOST_PORT})((?:;(?:branch=(?(7)(?!)|([!#-+\--:@-~]++))|(?!branch){_PARAM}))*+)))
- |From:[ ](?(8)(?!)|({_NAME_ADDR}(?:;tag=({TOKEN}))?+))
- |To:[ ](?(10)(?!)|({_NAME_ADDR}(?:;tag=({TOKEN}))?+))
+ |From:[ ](?(8)(?!)|((?:{_NAME_ADDR}|{_ADDR_SPEC})(?:;tag=({TOKEN}))?+))
+ |To:[ ](?(10)(?!)|((?:{_NAME_ADDR}|{_ADDR_SPEC})(?:;tag=({TOKEN}))?+))
  |Call-ID:[ ](?(12)(?!)|([!-~]++))
  |CSeq:[ ](?(13)(?!)|([0-9]{{1,9}}+)[ ](METHOD))
  |Content-Length:[ ]++(?(15)(?!)|([0-9]{{1,9}}+))
  |Max-Forwards:[ ](?(16)(?!)|()[0-9]{{1,2}}+)
- |Contact:[ ](?:sips?:[!#-+\--:=@-~]++|{_NAME_ADDR}(?:;{_PARAM})*+)
- |(?:[ABDEG-LN-QSU-Z][\w\-]++|Content-(?:Type|Disposition|Encoding|Language)|Route|Record-Route|MIME-Version
+ |Contact:[ ](?:{_NAME_ADDR}|{_ADDR_SPEC})(?:;{_PARAM})*+
+ |(?:[ABDEG-LN-QSU-Z][\w\-]++|Content-(?:Type|Disposition|Encoding|Language|Transfer-Encoding)|Route|Record-Route|MIME-Version
    |Re(?:quire|ason|ply-To|fer-To|ferred-By)|Min-Expires):[^\r\n]*+
 )(?=\r\n))++
 \r\n\r\n(?(4)(?(8)(?(10)(?(12)(?(13)|(?!))|(?!))|(?!))|(?!))|(?!))
@@ -132,8 +136,19 @@ _match_sent_by = re.compile(
     rf"\s*SIP\s*/\s*[^\s/]+\s*/\s*\w+\s+({HOST}\s*(?::\s*[0-9]{{1,5}})?+)", re.IGNORECASE | re.ASCII
 ).match
 
+_METHODS = frozenset(
+    (
+        *("ACK", "BYE", "CANCEL", "INFO", "INVITE", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER"),
+        *("REGISTER", "SUBSCRIBE", "UPDATE"),
+    )
+)
+
 # Headers that are one value and come at most once (RFC 3261 section 7.3.1).
-_SINGLE = frozenset(("from", "to", "call-id", "cseq", "max-forwards", "content-length", "content-type"))
+_SINGLE = {
+    name.lower(): name for name in ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length", "Content-Type")
+}
+
+_T = TypeVar("_T")
 
 
 def _parse_general(data: bytes) -> Request | Response:
@@ -152,7 +167,8 @@ def _parse_general(data: bytes) -> Request | Response:
         _take_request_line(request, start_line)
         _take(request, data, head_end, data[body_start:], fields)
         if request.cseq_method != request.method:
-            raise SipParseError("Method of CSeq is not that of the request")
+            # RFC 4475 section 3.1.2.18: for an unknown method 501 is better than 400.
+            raise SipParseError("Method Mismatch", 400 if request.method in _METHODS else 501)
         if match is None:
             raise SipParseError("No empty line after the headers")
     except SipParseError as error:
@@ -196,52 +212,62 @@ def _take(message: Message, data: bytes, head_end: int, body: bytes, fields: lis
             raise SipParseError("Malformed header line")
         values.setdefault(field[0], []).append(field[2])
     message._fields = [field for field in fields if field is not None]
-    for name in _SINGLE & values.keys():
-        if len(values[name]) > 1:
-            raise SipParseError(f"Several headers {name}")
+    for name, spelling in _SINGLE.items():
+        if name in values and len(values[name]) > 1:
+            raise SipParseError(f"Several {spelling} headers")
     try:
         vias, from_, to, call_id, cseq = (values[name] for name in ("via", "from", "to", "call-id", "cseq"))
     except KeyError as missing:
-        raise SipParseError(f"No header {missing.args[0]}") from None
-    message.vias = [via for value in vias for via in parse_vias(value)]
+        raise SipParseError(f"No {_SINGLE.get(missing.args[0], 'Via')} header") from None
+    message.vias = [via for value in vias for via in _typed("Via", parse_vias, value)]
     message.via = via = message.vias[0]
     if via.protocol != "SIP/2.0":
         raise SipParseError("Unknown protocol in Via")
     message.branch = via.branch.encode("utf-8", "surrogateescape")
     message.sent_by = via.sent_by.encode()
-    message.from_ = parse_name_addr(from_[0])
+    message.from_ = _typed("From", parse_name_addr, from_[0])
     message.from_tag = message.from_.tag
-    message.to = parse_name_addr(to[0])
+    message.to = _typed("To", parse_name_addr, to[0])
     message.to_tag = message.to.tag
     message.call_id = call_id[0]
     if not message.call_id or len(message.call_id.split()) > 1:
         raise SipParseError("Malformed Call-ID")
-    message.cseq_number, message.cseq_method = parse_cseq(cseq[0])
-    message.contacts = [contact for value in values.get("contact", ()) for contact in parse_contacts(value)]
+    message.cseq_number, message.cseq_method = _typed("CSeq", parse_cseq, cseq[0])
+    message.contacts = [
+        contact for value in values.get("contact", ()) for contact in _typed("Contact", parse_contacts, value)
+    ]
     if "max-forwards" in values:
-        message.max_forwards = parse_number(values["max-forwards"][0], 255)
+        message.max_forwards = _typed("Max-Forwards", parse_number, values["max-forwards"][0])
+        if message.max_forwards > 255:
+            raise SipParseError("Max-Forwards out of range")
     message.body = _body(body, values.get("content-length"))
+
+
+def _typed(name: str, parse_value: Callable[[str], _T], text: str) -> _T:
+    try:
+        return parse_value(text)
+    except SipParseError as error:
+        raise SipParseError(f"{name}: {error.reason}") from None
 
 
 def _body(rest: bytes, content_length: list[str] | None) -> bytes:
     # RFC 3261 section 18.3: bytes beyond the body are discarded; a body that ends too early is an error.
     if content_length is None:
         return rest
-    size = parse_number(content_length[0])
+    size = _typed("Content-Length", parse_number, content_length[0])
     if size > len(rest):
         raise SipParseError("Body shorter than Content-Length")
     return rest[:size]
 
 
 def _answerable(start_line: str, fields: list[Field]) -> Request | None:
-    # A reply copies whole lines, so it can be made for a request whose lines are there but malformed. An ACK is never
-    # answered (RFC 3261 section 17.1.1.3).
+    # A reply copies whole lines, so it can be made for a request whose lines are malformed or missing, as long as its
+    # sender can be reached and can match it (RFC 3261 section 17.1.3; RFC 4475 section 3.3.1 asks for a 400 even
+    # without From, To and Call-ID). An ACK is never answered.
     first = {field[0]: field[2] for field in reversed(fields)}
-    if not first.keys() >= {"via", "from", "to", "call-id", "cseq"}:
-        return None
     method = start_line.partition(" ")[0]
-    match = _match_sent_by(first["via"])
-    if match is None or "ACK" in (method.upper(), first["cseq"].rpartition(" ")[2].upper()):
+    match = _match_sent_by(first.get("via", ""))
+    if match is None or "cseq" not in first or "ACK" in (method, first["cseq"].rpartition(" ")[2]):
         return None
     request = Request()
     request.data = b""
@@ -256,7 +282,7 @@ def _answerable(start_line: str, fields: list[Field]) -> Request | None:
     except SipParseError:
         request.via = Via("SIP/2.0", "UDP", *parse_host_port(request.sent_by.decode()), {})
     try:
-        request.to_tag = parse_name_addr(first["to"]).tag
+        request.to_tag = parse_name_addr(first["to"]).tag if "to" in first else ""
     except SipParseError:
         request.to_tag = None
     return request
