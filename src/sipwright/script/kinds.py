@@ -53,13 +53,37 @@ def to_text_or_empty(value: Value) -> str:
     return "" if value is None else str(value)
 
 
+_POSIX_CLASSES = {
+    "[:alpha:]": "A-Za-z",
+    "[:digit:]": "0-9",
+    "[:alnum:]": "A-Za-z0-9",
+    "[:upper:]": "A-Z",
+    "[:lower:]": "a-z",
+    "[:space:]": r"\s",
+    "[:blank:]": r" \t",
+    "[:punct:]": r"!-/:-@\[-`{-~",
+    "[:xdigit:]": "A-Fa-f0-9",
+    "[:cntrl:]": r"\x00-\x1f\x7f",
+    "[:print:]": " -~",
+    "[:graph:]": "!-~",
+}
+
+
 @lru_cache(maxsize=1024)
-def compile_regex(pattern: str) -> re.Pattern[str]:
-    """Compile a regular expression of a script (POSIX extended, case-insensitive as in Kamailio)."""
+def compile_regex(pattern: str, flags: re.RegexFlag = re.IGNORECASE | re.DOTALL) -> re.Pattern[str]:
+    """Compile a regular expression of a script (POSIX extended, case-insensitive as in Kamailio).
+
+    ArgumentError: it is none, with the offset of the fault.
+    """
+    text = pattern
+    if "[:" in text:
+        for name, members in _POSIX_CLASSES.items():
+            text = text.replace(name, members)
     try:
-        return re.compile(pattern, re.IGNORECASE | re.DOTALL)
+        return re.compile(text, flags)
     except re.error as error:
-        raise ArgumentError(f"bad regular expression: {error.msg}", error.pos) from None
+        offset = error.pos if text == pattern else None
+        raise ArgumentError(f"bad regular expression: {error.msg}", offset) from None
 
 
 def _to_regex(value: Value) -> re.Pattern[str]:

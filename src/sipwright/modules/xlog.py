@@ -1,0 +1,124 @@
+"""Module xlog: log lines from scripts, `xlog([[facility,] level,] format)` and one function for each level.
+
+A level that is off costs a look at the logger: the text is not put together. What the facility says is left to
+whoever reads the log. Lines begin with the `prefix` parameter, `<script>: ` as in Kamailio.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+from sipwright.errors import ArgumentError
+from sipwright.lang.namespace import ParamKind, Value
+from sipwright.script.context import Context
+from sipwright.script.kinds import LazyStr, Str
+from sipwright.script.module import Module, Param, function
+from sipwright.script.services import Services
+
+NOTICE = 25
+BUG = 55
+ALERT = 60
+logging.addLevelName(NOTICE, "NOTICE")
+logging.addLevelName(BUG, "BUG")
+logging.addLevelName(ALERT, "ALERT")
+
+# Kamailio's levels by name and by number.
+_LEVELS = {
+    "L_ALERT": ALERT,
+    "L_BUG": BUG,
+    "L_CRIT2": logging.CRITICAL,
+    "L_CRIT": logging.CRITICAL,
+    "L_ERR": logging.ERROR,
+    "L_WARN": logging.WARNING,
+    "L_NOTICE": NOTICE,
+    "L_INFO": logging.INFO,
+    "L_DBG": logging.DEBUG,
+}
+_NAMES = list(_LEVELS)
+_LEVELS |= {str(number): level for number, level in enumerate(_LEVELS.values(), -5)}
+
+
+def _to_level(value: Value) -> int:
+    try:
+        return _LEVELS[str(value)]
+    except KeyError:
+        raise ArgumentError(f"{value!r} is no log level, which is one of {', '.join(_NAMES)}, or -5 to 3") from None
+
+
+Level = Annotated[int, ParamKind("log level", "a log level, L_ERR for one, or its number", convert=_to_level)]
+
+
+class Xlog(Module):
+    """Log lines. They all go to the log of scripts and modules."""
+
+    name = "xlog"
+    prefix = Param(str, "<script>: ", doc="what each line begins with")
+    ignored_params = ("buf_size", "force_color", "log_colors", "log_facility", "long_format", "methods_filter")
+
+    def child_init(self, services: Services) -> None:
+        """Bind the logger."""
+        super().child_init(services)
+        self._is_on = services.log.isEnabledFor
+        self._log = services.log.log
+
+    @function("xlog")
+    def xlog(self, ctx: Context, text: LazyStr) -> int:
+        """Log at level ERR, as Kamailio does when no level is given."""
+        return self._write(ctx, logging.ERROR, text)
+
+    @function("xlog")
+    def xlog_level(self, ctx: Context, level: Level, text: LazyStr) -> int:
+        """Log at a level: `L_INFO`, or its number."""
+        return self._write(ctx, level, text)
+
+    @function("xlog")
+    def xlog_facility(self, ctx: Context, facility: Str, level: Level, text: LazyStr) -> int:  # noqa: ARG002
+        """Log at a level; the facility is not used."""
+        return self._write(ctx, level, text)
+
+    @function()
+    def xdbg(self, ctx: Context, text: LazyStr) -> int:
+        """Log at level DBG."""
+        return self._write(ctx, logging.DEBUG, text)
+
+    @function()
+    def xinfo(self, ctx: Context, text: LazyStr) -> int:
+        """Log at level INFO."""
+        return self._write(ctx, logging.INFO, text)
+
+    @function()
+    def xnotice(self, ctx: Context, text: LazyStr) -> int:
+        """Log at level NOTICE."""
+        return self._write(ctx, NOTICE, text)
+
+    @function()
+    def xwarn(self, ctx: Context, text: LazyStr) -> int:
+        """Log at level WARN."""
+        return self._write(ctx, logging.WARNING, text)
+
+    @function()
+    def xerr(self, ctx: Context, text: LazyStr) -> int:
+        """Log at level ERR."""
+        return self._write(ctx, logging.ERROR, text)
+
+    @function()
+    def xcrit(self, ctx: Context, text: LazyStr) -> int:
+        """Log at level CRIT."""
+        return self._write(ctx, logging.CRITICAL, text)
+
+    @function()
+    def xbug(self, ctx: Context, text: LazyStr) -> int:
+        """Log at level BUG."""
+        return self._write(ctx, BUG, text)
+
+    @function()
+    def xalert(self, ctx: Context, text: LazyStr) -> int:
+        """Log at level ALERT."""
+        return self._write(ctx, ALERT, text)
+
+    def _write(self, ctx: Context, level: int, text: LazyStr) -> int:
+        if self._is_on(level):
+            # Scripts end their lines with \n, and so does the log.
+            self._log(level, "%s%s", self.prefix, text(ctx).rstrip("\r\n"))
+        return 1
