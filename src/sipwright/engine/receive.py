@@ -106,9 +106,7 @@ class Receiver:
             return
         self._stats.bad_messages += 1
         self._log.info("< malformed message from %s: %s", source, error.reason)
-        request = error.request
-        tag = self._replier.stateless_tag(request) if request is not None else ""
-        refusal = build.refusal(error, source, tag)
+        refusal = build.refusal(error, source, self._replier.stateless_tag(data))
         if refusal is not None:
             self._stats.sent_replies += 1
             socket.send(*refusal)

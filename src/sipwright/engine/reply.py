@@ -48,8 +48,7 @@ class Replier:
         request = context.message
         to_tag = context.to_tag
         if to_tag is None and status != 100:
-            self._next_tag += 1
-            context.to_tag = to_tag = f"{self._prefix}-{self._next_tag:x}"
+            to_tag = self.tag(context)
         if context.reply_headers is None:
             data = build.reply(request, status, reason, source=context.source, to_tag=to_tag)
         else:
@@ -70,7 +69,7 @@ class Replier:
         request = context.message
         if request.method == "ACK":
             return False
-        data = self._with_additions(context, status, reason, self.stateless_tag(request))
+        data = self._with_additions(context, status, reason, self.stateless_tag(request.data))
         target = build.reply_target(request, context.source)
         if status >= 200:
             context.answered = True
@@ -80,10 +79,16 @@ class Replier:
         context.socket.send(data, target)
         return True
 
-    def stateless_tag(self, request: Request) -> str:
-        """Return the To tag of every stateless answer to a request."""
-        number = zlib.crc32(request.branch + request.call_id.encode("utf-8", "surrogateescape"))
-        return f"{self._stateless_prefix}{number:08x}"
+    def tag(self, context: Context) -> str:
+        """Return the To tag of every answer within the context's transaction, chosen at first use."""
+        if context.to_tag is None:
+            self._next_tag += 1
+            context.to_tag = f"{self._prefix}-{self._next_tag:x}"
+        return context.to_tag
+
+    def stateless_tag(self, seed: bytes) -> str:
+        """Return a To tag for stateless answers; `seed` is the same for each retransmission of a request."""
+        return f"{self._stateless_prefix}{zlib.crc32(seed):08x}"
 
     def is_stateless_tag(self, tag: str | None) -> bool:
         """Tell whether a To tag is one of ours that no transaction belongs to."""

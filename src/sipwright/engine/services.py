@@ -212,7 +212,7 @@ class WorkerServices:
             return False
         if cancelled is not None:
             # The same To tag as the INVITE's answer (9.2).
-            context.to_tag = cancelled.to_tag
+            context.to_tag = self.replier.tag(cancelled)
         self.reply(context, 200, "canceling")
         if cancelled is not None and invite.state is State.PROCEEDING:
             self.stats.cancelled += 1

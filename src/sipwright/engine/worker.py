@@ -83,7 +83,7 @@ class Worker:
         """Take no new requests, let suspended ones go on for `drain_timeout` seconds, end the rest, and close."""
         self.core.refuse()
         until = self._loop.time() + drain_timeout
-        while len(self.services.suspensions) and self._loop.time() < until:  # noqa: ASYNC110 - only while stopping
+        while len(self.services.suspensions) and self._loop.time() < until:
             # Meanwhile answers come in and transactions end; new requests are refused.
             await asyncio.sleep(DRAIN_INTERVAL)
         await self.core.stop()

@@ -1,0 +1,200 @@
+"""A core on a fake clock with Python routes, a socket that records, and an RPC client that is answered by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sipwright.engine.core import Core
+from sipwright.lang.namespace import Route, RouteKind, Variable
+from sipwright.script.context import Address, Context
+from sipwright.script.loader import Script
+from sipwright.script.registry import Registry
+from sipwright.script.settings import ListenAddress, Settings
+from sipwright.sip.message import Response
+from sipwright.sip.parse import parse
+from sipwright.testing.clock import FakeClock
+
+CLIENT = ("127.0.0.1", 5070)
+
+
+class RecordingSocket:
+    proto = "udp"
+    address = ("127.0.0.1", 5060)
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, Address]] = []
+
+    def send(self, data: bytes, address: Address) -> None:
+        self.sent.append((data, address))
+
+
+class Call:
+    """What the fake client returns; the test answers it."""
+
+    def __init__(self, method: str, params: bytes | None, done: Callable[[Any, Any], object], argument: Any) -> None:
+        self.method, self.params, self.done, self.argument = method, params, done, argument
+        self.status: str | None = None
+        self.cancelled = False
+        self.result: bytes | None = None
+        self.error: Any = None
+        self.reason = ""
+        self.server = "test:1"
+        self.ms = 7
+
+    def end(self, status: str, result: bytes | None = None, error: Any = None) -> None:
+        self.status, self.result, self.error = status, result, error
+        self.done(self.argument, self)
+
+    def answer(self, result: bytes) -> None:
+        self.end("ok", result)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class FakeClient:
+    def __init__(self, servers: str, **settings: Any) -> None:
+        self.servers, self.settings = servers, settings
+        self.calls: list[Call] = []
+        self.notifications: list[tuple[str, bytes | None]] = []
+        self.is_connected = True
+
+    def start(self) -> None: ...
+
+    def submit(self, method: str, params: bytes | None, done: Any, argument: Any, **options: Any) -> Call:
+        call = Call(method, params, done, argument)
+        self.calls.append(call)
+        return call
+
+    def submit_notification(self, method: str, params: bytes | None, *, group: str | None = None) -> bool:
+        if self.is_connected:
+            self.notifications.append((method, params))
+        return self.is_connected
+
+    def counters(self) -> dict[str, int]:
+        return {"pending": sum(call.status is None for call in self.calls)}
+
+    async def close(self) -> None:
+        for call in self.calls:
+            if call.status is None and not call.cancelled:
+                call.end("failure")
+
+
+class Server:
+    """A core with its fakes. Routes are given as Python functions of the server and a context."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock(1000.0)
+        self.socket = RecordingSocket()
+        self.registry = Registry(Settings())
+        for name in ("tm", "sl", "jsonrpc"):
+            self.registry.load_module(name)
+        self.registry.set_param("jsonrpc", "servers", "127.0.0.1:9999,1")
+        self.modules = SimpleNamespace(**self.registry.modules)
+        self.routes: dict[tuple[RouteKind, str], Route] = {}
+        self.seen: list[str] = []
+        self.result = Variable("$var(result)", lambda c: c.vars.get("result", 0), _set_result)
+        self._core: Core | None = None
+
+    def route(self, run: Callable[..., Any], name: str = "", kind: RouteKind = RouteKind.REQUEST) -> Route:
+        route = self.routes[kind, name] = Route(name, kind, "test.cfg", 1)
+        route.run = run
+        route.suspends = asyncio.iscoroutinefunction(run)
+        return route
+
+    @property
+    def core(self) -> Core:
+        if self._core is None:
+            script = Script(
+                "test.cfg",
+                frozenset({"test.cfg", __file__}),
+                self.routes[RouteKind.REQUEST, ""],
+                self.routes,
+                self.registry,
+                self.registry.settings,
+                [],
+            )
+            self.registry.mod_init()
+            self._core = Core(
+                script,
+                [ListenAddress("udp", "127.0.0.1", 5060)],
+                timers=self.clock.timers,
+                clock=self.clock.time,
+                tag_prefix="tag",
+                rpc_client=self._make_client,
+                log=logging.getLogger("sipwright.test"),
+            )
+            self._core.start()
+        return self._core
+
+    def _make_client(self, servers: str, **settings: Any) -> FakeClient:
+        self.client = FakeClient(servers, **settings)
+        return self.client
+
+    def receive(self, data: bytes, source: Address = CLIENT) -> list[int]:
+        """Give the server a datagram and return the statuses of what it sent."""
+        core = self.core
+        before = len(self.socket.sent)
+        core.receive(data, source, self.socket)
+        return self.statuses()[before:]
+
+    def statuses(self) -> list[int]:
+        return [response.status for response in self.responses()]
+
+    def responses(self) -> list[Response]:
+        found = [parse(data) for data, _ in self.socket.sent]
+        assert all(isinstance(message, Response) for message in found)
+        return found  # type: ignore[return-value]
+
+    def stat(self, name: str) -> int:
+        return self.core.services.statistics()[name]
+
+    # Script functions as compiled code calls them.
+
+    def ask(self, ctx: Context, ok: Route, error: Route) -> int:
+        jsonrpc = self.modules.jsonrpc
+        if not hasattr(self, "_params"):
+            from sipwright.modules.jsonrpc import prepare_params
+
+            self._params = prepare_params(["{'id': 1}"])
+        result: int = jsonrpc.jsonrpc_request(ctx, "get_user", self._params, ok, error, self.result)
+        return result
+
+    def reply(self, ctx: Context, status: int, reason: str = "OK") -> int:
+        result: int = self.modules.tm.t_reply(ctx, status, reason)
+        return result
+
+
+def _set_result(ctx: Context, value: Any) -> None:
+    ctx.vars["result"] = value
+
+
+def make_request(method: str = "OPTIONS", branch: str = "z9hG4bK1", **more: str) -> bytes:
+    cseq = more.get("cseq_method", method)
+    to_tag = f";tag={more['to_tag']}" if "to_tag" in more else ""
+    return (
+        f"{method} sip:alice@example.org SIP/2.0\r\n"
+        f"Via: SIP/2.0/UDP 127.0.0.1:5070;branch={branch}\r\n"
+        f"From: <sip:bob@example.org>;tag=from1\r\n"
+        f"To: <sip:alice@example.org>{to_tag}\r\n"
+        f"Call-ID: {more.get('call_id', 'call1')}\r\n"
+        f"CSeq: 1 {cseq}\r\n"
+        f"Max-Forwards: 70\r\n"
+        f"Content-Length: 0\r\n\r\n"
+    ).encode()
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def request_bytes() -> Callable[..., bytes]:
+    return make_request
