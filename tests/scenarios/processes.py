@@ -1,0 +1,232 @@
+"""Real commands as a scenario runs them: Kamailio, sipwright and SIPp, each in a process group of its own.
+
+A process is started on loopback ports that were free a moment before, its output goes to a file, and each is a
+context manager: entering starts it and waits until it is ready, leaving ends its whole group, also when the test
+fails, and asserts that it ended. Nothing here knows what a scenario is about.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+HOST = "127.0.0.1"
+READY_SECONDS = 15.0
+STOP_SECONDS = 5.0
+SIPP_SCENARIOS = Path(__file__).parent / "sipp"
+
+
+def require_program(name: str) -> str:
+    """Return the path of a program; without it the test is skipped, or fails where `CI` is set."""
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is not installed, and CI must have it")
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
+    """Return a port of loopback that nobody uses at this moment."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RunningProcess:
+    """A command in a process group of its own, with its output in `log_file`.
+
+    Subclasses say in `is_ready` when it serves; the base is ready at once.
+    """
+
+    popen: subprocess.Popen[bytes]
+
+    def __init__(self, command: Sequence[str], log_file: Path, cwd: Path | None = None) -> None:
+        self.command = list(command)
+        self.log_file = log_file
+        self.cwd = cwd
+
+    def __enter__(self) -> Self:
+        with self.log_file.open("wb") as log:
+            self.popen = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.cwd, start_new_session=True
+            )
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ended = self.stop()
+        if error is None:
+            assert ended, f"{self.command[0]} did not end within {STOP_SECONDS:.0f} s of SIGTERM:\n{self.log[-3000:]}"
+
+    @property
+    def log(self) -> str:
+        """All that the process has written so far."""
+        return self.log_file.read_text(encoding="utf-8", errors="replace")
+
+    def is_ready(self) -> bool:
+        return True
+
+    def wait_until_ready(self, seconds: float = READY_SECONDS) -> None:
+        """Wait for `is_ready`; fail with the process's output when it ends or takes too long."""
+        deadline = time.monotonic() + seconds
+        while not self.is_ready():
+            if self.popen.poll() is not None:
+                pytest.fail(f"{self.command[0]} ended with status {self.popen.returncode}:\n{self.log[-3000:]}")
+            if time.monotonic() > deadline:
+                pytest.fail(f"{self.command[0]} was not ready within {seconds:.0f} s:\n{self.log[-3000:]}")
+            time.sleep(0.02)
+
+    def wait(self, seconds: float) -> int:
+        """Wait for the process's own end; return its exit status."""
+        try:
+            return self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{self.command[0]} did not end within {seconds:.0f} s:\n{self.log[-3000:]}")
+
+    def stop(self) -> bool:
+        """Ask the process to end and wait for it, then kill what is left of its group; return whether it obeyed."""
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(STOP_SECONDS)
+        obeyed = self.popen.poll() is not None
+        self.kill()
+        return obeyed
+
+    def kill(self) -> None:
+        """End the whole group at once."""
+        self._signal(signal.SIGKILL)
+        self.popen.wait(STOP_SECONDS)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, number)
+
+
+class SipServerProcess(RunningProcess):
+    """A SIP server under test: it listens at `address` and is ready when it answers one OPTIONS with 2xx.
+
+    The script must answer `OPTIONS sip:ready@...` with 200; `scripts.py` writes scripts that do.
+    """
+
+    def __init__(self, command: Sequence[str], log_file: Path, port: int) -> None:
+        super().__init__(command, log_file)
+        self.address = (HOST, port)
+
+    def is_ready(self) -> bool:
+        probe = (
+            f"OPTIONS sip:ready@{HOST} SIP/2.0\r\n"
+            f"Via: SIP/2.0/UDP {HOST}:9;branch=z9hG4bK{time.monotonic_ns():x};rport\r\n"
+            f"From: <sip:probe@{HOST}>;tag=probe\r\nTo: <sip:ready@{HOST}>\r\n"
+            f"Call-ID: probe-{time.monotonic_ns():x}\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n"
+            "Content-Length: 0\r\n\r\n"
+        )
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(0.1)
+            client.connect(self.address)
+            try:
+                client.send(probe.encode())
+                return client.recv(4096).startswith(b"SIP/2.0 2")
+            except OSError:
+                return False
+
+
+class KamailioProcess(SipServerProcess):
+    """Kamailio in the foreground with one UDP worker and the given script."""
+
+    def __init__(self, cfg_text: str, directory: Path) -> None:
+        kamailio = require_program("kamailio")
+        config, port = directory / "kamailio.cfg", free_port()
+        config.write_text(cfg_text, encoding="utf-8")
+        super().__init__(
+            [
+                kamailio,
+                "-DD",
+                "-E",
+                "-m",
+                "64",
+                "-M",
+                "8",
+                "-Y",
+                str(directory),
+                "-f",
+                str(config),
+                "-l",
+                f"udp:{HOST}:{port}",
+            ],
+            directory / "kamailio.log",
+            port,
+        )
+
+
+class SipwrightProcess(SipServerProcess):
+    """Our server, run by the interpreter that runs the tests."""
+
+    def __init__(self, cfg_text: str, directory: Path, arguments: Sequence[str] = ()) -> None:
+        config, port = directory / "sipwright.cfg", free_port()
+        config.write_text(cfg_text, encoding="utf-8")
+        super().__init__(
+            [sys.executable, "-m", "sipwright", "run", "-E", "-f", str(config), "-l", f"udp:{HOST}:{port}", *arguments],
+            directory / "sipwright.log",
+            port,
+        )
+
+
+class PythonProcess(RunningProcess):
+    """A Python file, run by the interpreter that runs the tests; it is ready when it has printed `ready_text`."""
+
+    def __init__(self, file: Path, arguments: Sequence[str], log_file: Path, ready_text: str) -> None:
+        super().__init__([sys.executable, "-u", str(file), *arguments], log_file)
+        self.ready_text = ready_text
+
+    def is_ready(self) -> bool:
+        return self.ready_text in self.log
+
+
+class SippProcess(RunningProcess):
+    """SIPp as a client, with one of the scenarios of `sipp/` (named without `.xml`) against a server's address.
+
+    It ends by itself after `calls` calls, status 0 when all of them went as the scenario says. `messages` is what it
+    sent and received. `service` is the user part of the requests' URI.
+    """
+
+    def __init__(
+        self,
+        scenario: str,
+        server: tuple[str, int],
+        directory: Path,
+        calls: int = 1,
+        rate: int = 100,
+        service: str = "service",
+    ) -> None:
+        sipp = require_program("sipp")
+        self.message_file = directory / f"sipp-{scenario}-messages.log"
+        command = [sipp, f"{server[0]}:{server[1]}", "-sf", str(SIPP_SCENARIOS / f"{scenario}.xml")]
+        command += ["-i", HOST, "-p", str(free_port()), "-m", str(calls), "-r", str(rate), "-nostdin", "-s", service]
+        command += ["-timeout", "20s", "-timeout_error", "-trace_msg", "-message_file", str(self.message_file)]
+        command += ["-trace_err", "-error_file", str(directory / f"sipp-{scenario}-errors.log")]
+        super().__init__(command, directory / f"sipp-{scenario}.log", cwd=directory)
+
+    @property
+    def messages(self) -> str:
+        """The trace of all messages, as SIPp writes it."""
+        return self.message_file.read_text(encoding="utf-8", errors="replace")
