@@ -5,16 +5,35 @@ The module is put together from parts, one file each, that stand on their own; t
 
 from __future__ import annotations
 
+from sipwright.modules.pv.addresses import NameAddrTransformations, UriTransformations
 from sipwright.modules.pv.avp import Avps
+from sipwright.modules.pv.encodings import Encodings
+from sipwright.modules.pv.functions import PvFunctions
 from sipwright.modules.pv.identity_vars import IdentityVariables
+from sipwright.modules.pv.lists import ListTransformations
 from sipwright.modules.pv.message_vars import MessageVariables
 from sipwright.modules.pv.script_vars import ScriptVariables
+from sipwright.modules.pv.strings import StringTransformations
 from sipwright.modules.pv.time_vars import TimeVariables
 from sipwright.modules.pv.uri_vars import UriVariables
 from sipwright.modules.pv.xavp import Xavps
 
 
-class Pv(ScriptVariables, Avps, Xavps, MessageVariables, UriVariables, IdentityVariables, TimeVariables):
+class Pv(
+    ScriptVariables,
+    Avps,
+    Xavps,
+    MessageVariables,
+    UriVariables,
+    IdentityVariables,
+    TimeVariables,
+    StringTransformations,
+    Encodings,
+    UriTransformations,
+    NameAddrTransformations,
+    ListTransformations,
+    PvFunctions,
+):
     """The module as scripts load it."""
 
     name = "pv"
