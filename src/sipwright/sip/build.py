@@ -141,12 +141,13 @@ def reply_target(request: Request, source: Address) -> Address:
 def _share(request: Request, source: Address) -> tuple[bytes, bytes, Address]:
     # Make what all replies have in common: the lines up to To, the rest after the tag of To, and the target.
     parts = request.parts
-    if parts is None or parts[2] is not None:
+    if parts is None:
         return _share_general(request, source)
-    _, _, _, via, sent_by, params, _, from_, _, to, _, call_id, cseq, method, _, _ = parts
-    if b"maddr" in params or b"received" in params or sent_by[0] == 91:  # [
-        return _share_general(request, source)
+    _, _, more, via, sent_by, params, _, from_, _, to, _, call_id, cseq, method, _, _ = parts
     host = source[0].encode()
+    if b"maddr" in params or b"received" in params or b":" in host or sent_by[0] == 0x5B:  # [
+        # IPv6, or something that is in the way.
+        return _share_general(request, source)
     name, _, port = sent_by.partition(b":")
     target = source
     if b"rport" in params:
@@ -161,6 +162,9 @@ def _share(request: Request, source: Address) -> tuple[bytes, bytes, Address]:
         number = int(port) if port else 5060
         if number != source[1]:
             target = (source[0], number, *source[2:])
+    if more is not None:
+        for line in request.data[: request.head_end].split(b"\r\nVia: ")[2:]:
+            via += b"\r\nVia: " + line.partition(b"\r\n")[0]
     request.shared = shared = (
         b"Via: %b\r\nFrom: %b\r\nTo: %b" % (via, from_, to),
         b"\r\nCall-ID: %b\r\nCSeq: %b %b\r\n" % (call_id, cseq, method),

@@ -15,14 +15,15 @@ from sipwright.sip.message import Message, Request
 class Edits:
     """What a script wants changed in `message`; made when the first edit comes.
 
-    `body` is the new body, None as long as it is not replaced.
+    `body` is the new body, None as long as it is not replaced; `content_type` goes with it, None keeps the old one.
     """
 
-    __slots__ = ("_added", "_removed", "body", "message")
+    __slots__ = ("_added", "_removed", "body", "content_type", "message")
 
     def __init__(self, message: Message) -> None:
         self.message = message
         self.body: bytes | None = None
+        self.content_type: str | None = None
         self._removed: set[int] = set()
         # Index of a header line -> what stands before it; the number of lines -> what stands at the end.
         self._added: dict[int, list[str]] = {}
@@ -59,11 +60,9 @@ class Edits:
 
     def set_body(self, body: bytes, content_type: str | None = None) -> None:
         """Replace the body, and Content-Type when given; Content-Length follows when the message is written."""
-        if content_type is not None:
-            if self.body is None:
-                self.remove("Content-Type")
-            self.append(f"Content-Type: {content_type}")
         self.body = body
+        if content_type is not None:
+            self.content_type = content_type
 
     def _index(self, name: str | None, shift: int) -> int:
         fields = self.message.fields()
@@ -87,11 +86,16 @@ class Edits:
         """Return the header lines of the edited message, without their ends."""
         lines: list[str] = []
         fields = self.message.fields()
+        replaced = set() if self.body is None else {"content-length"}
+        if self.content_type is not None:
+            replaced.add("content-type")
         for index, (key, _, _, line) in enumerate(fields):
             lines += self._added.get(index, ())
-            if index not in self._removed and (self.body is None or key != "content-length"):
+            if index not in self._removed and key not in replaced:
                 lines.append(line)
         lines += self._added.get(len(fields), ())
+        if self.content_type is not None:
+            lines.append(f"Content-Type: {self.content_type}")
         if self.body is not None:
             lines.append(f"Content-Length: {len(self.body)}")
         return lines

@@ -34,7 +34,7 @@ def is_token(text: str) -> bool:
 
 def unfold(text: str) -> str:
     """Replace each line fold (RFC 3261 section 7.3.1) by one space."""
-    return _fold.sub(" ", text) if "\n" in text else text
+    return _fold.sub(" ", text)
 
 
 def unquote(text: str) -> str:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sipwright.sip.grammar import split_values, unfold
+from sipwright.sip.grammar import unfold
 from sipwright.sip.headers import (
     NameAddr,
     Via,
@@ -106,6 +106,15 @@ class Message:
         Names match in any case, and their compact forms too.
         """
         key = header_key(name)
+        if self.parts is not None:
+            # The common form has long names only and no folds: finding one header in it costs 0.6 us, taking all
+            # lines apart 5.
+            start = self.data[: self.head_end].lower().find(b"\r\n%b:" % key.encode("utf-8", "surrogateescape"))
+            if start < 0:
+                return None
+            start += len(key) + 3
+            value = self.data[start : self.data.index(b"\r\n", start)]
+            return value.decode("utf-8", "surrogateescape").strip(" \t")
         for field in self._fields:
             if field[0] == key:
                 return field[2]
@@ -122,8 +131,7 @@ class Message:
 
     def has_header(self, name: str) -> bool:
         """Tell whether there is a header of that name."""
-        key = header_key(name)
-        return any(field[0] == key for field in self._fields)
+        return self.header(name) is not None
 
     def start_line(self) -> str:
         """Return the request line or status line as it came, without its end."""
@@ -144,7 +152,7 @@ class Request(Message):
     uri: str
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.uri} {self.call_id} {self.cseq_number}>"
+        return f"<Request {self.method} {self.uri} {self.call_id}>"
 
 
 class Response(Message):
@@ -156,7 +164,7 @@ class Response(Message):
     reason: str
 
     def __repr__(self) -> str:
-        return f"<Response {self.status} {self.reason} {self.call_id} {self.cseq_number} {self.cseq_method}>"
+        return f"<Response {self.status} {self.reason} {self.cseq_method} {self.call_id}>"
 
 
 def split_head(head: bytes) -> tuple[str, list[Field | None]]:
@@ -166,16 +174,17 @@ def split_head(head: bytes) -> tuple[str, list[Field | None]]:
         lines = _split_lines(text)
     else:
         lines = text.split("\r\n")
-    return lines[0], [_field(line) for line in lines[1:]]
-
-
-def _field(line: str) -> Field | None:
-    name, colon, value = line.partition(":")
-    key = _KEYS.get(name)
-    if key is None:
-        name = name.rstrip(" \t")
-        key = header_key(name)
-    return (key, name, unfold(value).strip(" \t"), line) if colon else None
+    fields: list[Field | None] = []
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        key = _KEYS.get(name)
+        if key is None:
+            name = name.rstrip(" \t")
+            key = header_key(name)
+        if "\n" in value:
+            value = unfold(value)
+        fields.append((key, name, value.strip(" \t"), line) if colon else None)
+    return lines[0], fields
 
 
 # Names as they are usually written: one look-up instead of two calls.
@@ -194,7 +203,7 @@ def _make_fields(message: Message) -> list[Field]:
 
 
 def _make_via(message: Message) -> Via:
-    return parse_via(split_values(message.header("via") or "")[0])
+    return parse_via(_part(message, 3))
 
 
 def _make_vias(message: Message) -> list[Via]:
@@ -202,11 +211,18 @@ def _make_vias(message: Message) -> list[Via]:
 
 
 def _make_from(message: Message) -> NameAddr:
-    return parse_name_addr(message.header("from") or "")
+    return parse_name_addr(_part(message, 7))
 
 
 def _make_to(message: Message) -> NameAddr:
-    return parse_name_addr(message.header("to") or "")
+    return parse_name_addr(_part(message, 9))
+
+
+def _part(message: Message, index: int) -> str:
+    # The general parser makes these attributes itself.
+    assert message.parts is not None
+    part: bytes = message.parts[index]
+    return part.decode("utf-8", "surrogateescape")
 
 
 def _make_contacts(message: Message) -> list[NameAddr]:

@@ -64,8 +64,8 @@ _NAME_ADDR = r"""(?:"[^"\\\r\n]*+"[ ]?+|[\w\-.!%*+`'~ ]*+)<(?:sips?|tel):[!#-;=?
 # As in Contact, without parameters: those after it are of the header (RFC 3261 section 20).
 _ADDR_SPEC = r"sips?:[!#-+\--:=@-~]++"
 _PARAM = r"""[\w\-]++(?:=[!#-+\--:@-~]*+)?+"""
-# A port over 59999 is left to the general parser, which can compare numbers.
-_HOST_PORT = rf"{HOST}(?::[1-5]?[0-9]{{1,4}})?+"
+# A port over 59999 or with leading zeros is left to the general parser, which knows numbers.
+_HOST_PORT = rf"{HOST}(?::(?!0)[1-5]?[0-9]{{1,4}})?+"
 _URI = rf"sips?:(?:[!#-;=?A-~]++@)?+{_HOST_PORT}(?:;[!#-:=@-~]++)*+"
 # Groups after the two of the start line: 3 further Via lines (the last), 4 Via, 5 sent-by, 6 its parameters, 7 branch,
 # 8 From, 9 its tag, 10 To, 11 its tag, 12 Call-ID, 13 CSeq number, 14 its method, 15 Content-Length, 16 Max-Forwards
@@ -82,7 +82,7 @@ _HEADERS = rf"""
  |Content-Length:[ ]++(?(15)(?!)|([0-9]{{1,9}}+))
  |Max-Forwards:[ ](?(16)(?!)|()[0-9]{{1,2}}+)
  |Contact:[ ](?:{_NAME_ADDR}|{_ADDR_SPEC})(?:;{_PARAM})*+
- |(?:[ABDEG-LN-QSU-Z][\w\-]++|Content-(?:Type|Disposition|Encoding|Language|Transfer-Encoding)|Route|Record-Route|MIME-Version
+ |(?:[ABDEG-LN-QSUW-Z][\w\-]++|Content-(?:Type|Disposition|Encoding|Language|Transfer-Encoding)|Route|Record-Route|MIME-Version
    |Re(?:quire|ason|ply-To|fer-To|ferred-By)|Min-Expires):[^\r\n]*+
 )(?=\r\n))++
 \r\n\r\n(?(4)(?(8)(?(10)(?(12)(?(13)|(?!))|(?!))|(?!))|(?!))|(?!))
@@ -275,12 +275,15 @@ def _answerable(start_line: str, fields: list[Field]) -> Request | None:
     request.parts = None
     request.shared = None
     request._fields = fields
-    request.method = method
-    request.sent_by = "".join(match[1].split()).lower().encode()
+    request.method, _, request.uri = start_line.rpartition(" ")[0].partition(" ")
+    request.call_id = first.get("call-id", "")
     try:
         request.via = parse_vias(first["via"])[0]
     except SipParseError:
-        request.via = Via("SIP/2.0", "UDP", *parse_host_port(request.sent_by.decode()), {})
+        try:
+            request.via = Via("SIP/2.0", "UDP", *parse_host_port(match[1]), {})
+        except SipParseError:
+            return None
     try:
         request.to_tag = parse_name_addr(first["to"]).tag if "to" in first else ""
     except SipParseError:

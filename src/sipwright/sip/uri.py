@@ -127,10 +127,10 @@ def equivalent(a: Uri, b: Uri) -> bool:
         return False
     if a.opaque is not None or b.opaque is not None:
         return a.opaque == b.opaque
-    if _unescape(a.user) != _unescape(b.user) or _unescape(a.password) != _unescape(b.password):
-        return False
     if a.scheme == "tel":
         return _number(a.user) == _number(b.user) and _lower(a.params) == _lower(b.params)
+    if _unescape(a.user) != _unescape(b.user) or _unescape(a.password) != _unescape(b.password):
+        return False
     if a.host.lower() != b.host.lower() or a.port != b.port:
         return False
     params, others = _lower(a.params), _lower(b.params)
