@@ -63,12 +63,14 @@ def test_retransmission_in_proceeding_gets_the_last_provisional_if_any(
     transaction.respond(183, b"183")
     transaction.receive_retransmission(invite)
     assert host.sent == [b"180", b"183", b"183"]
+    assert transaction.status == 183
 
 
 def test_negative_final_response_is_sent_until_the_ack_comes(
     host: RecordingHost, transaction: InviteServerTransaction, ack: Request
 ) -> None:
     transaction.respond(486, b"486")
+    assert transaction.status == 486
     host.clock.advance(5.0)
     # Timer G: T1, doubled each time.
     assert host.sent_at(b"486") == [0.0, 0.5, 1.5, 3.5]
@@ -111,6 +113,7 @@ def test_2xx_is_not_repeated_and_retransmissions_are_absorbed(
     transaction.respond(200, b"200")
     transaction.receive_retransmission(invite)
     assert transaction.state is State.ACCEPTED
+    assert transaction.status == 200
     host.clock.advance(31.9)
     assert not host.ended_transactions
     host.clock.run()
@@ -126,8 +129,9 @@ def test_further_2xx_are_sent_and_other_responses_refused(
     transaction.respond(200, b"200")
     assert transaction.respond(202, b"202")
     assert not transaction.respond(180, b"180")
-    assert not transaction.respond(486, b"486")
+    assert not transaction.respond(300, b"300")
     assert host.sent == [b"200", b"202"]
+    assert (transaction.status, transaction.last_response) == (202, b"202")
 
 
 def test_ack_of_a_2xx_is_the_users(transaction: InviteServerTransaction, ack: Request) -> None:

@@ -113,14 +113,12 @@ class InviteClientTransaction:
         """End: no more final responses are expected."""
         if self.state is COMPLETED:
             self.state = TERMINATED
-            self._timer = None
             self._host.ended(self)
 
     def timer_m(self) -> None:
         """End: no more 2xx are expected."""
         if self.state is ACCEPTED:
             self.state = TERMINATED
-            self._timer = None
             self._host.ended(self)
 
     def transport_error(self) -> None:
@@ -154,10 +152,8 @@ class InviteClientTransaction:
     def _cancel_timers(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
         if self._timer_a is not None:
             self._timer_a.cancel()
-            self._timer_a = None
 
 
 _TIMER_A = InviteClientTransaction.timer_a

@@ -88,7 +88,7 @@ class InviteServerTransaction:
         self._timer_g: Timer | None = None
         self._interval_g = 0.0
         # One of them runs at a time: that of the 100 Trying, then L, or H and I.
-        self._timer: Timer | None = host.start_timer(host.timers.trying, _TIMER_100, self)
+        self._timer: Timer = host.start_timer(host.timers.trying, _TIMER_100, self)
 
     def respond(self, status: int, data: bytes) -> bool:
         """Send a response of the TU: `data` is all of it, `status` 100 to 699 its status code.
@@ -140,7 +140,6 @@ class InviteServerTransaction:
     def timer_100(self) -> None:
         """Send 100 Trying: the TU has not answered within 200 ms."""
         if self.state is PROCEEDING:
-            self._timer = None
             self.status = 100
             self.last_response = self._host.trying(self)
             self._host.send(self, self.last_response)
@@ -165,14 +164,12 @@ class InviteServerTransaction:
         """End: no more ACKs are expected."""
         if self.state is CONFIRMED:
             self.state = TERMINATED
-            self._timer = None
             self._host.ended(self)
 
     def timer_l(self) -> None:
         """End: no more retransmissions of the INVITE, and no more 2xx of the TU, are expected."""
         if self.state is ACCEPTED:
             self.state = TERMINATED
-            self._timer = None
             self._host.ended(self)
 
     def transport_error(self) -> None:
@@ -223,12 +220,9 @@ class InviteServerTransaction:
         host.send(self, data)
 
     def _cancel_timers(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
         if self._timer_g is not None:
             self._timer_g.cancel()
-            self._timer_g = None
 
 
 _TIMER_100 = InviteServerTransaction.timer_100

@@ -98,7 +98,6 @@ class NonInviteClientTransaction:
         """End: no more responses are expected."""
         if self.state is COMPLETED:
             self.state = TERMINATED
-            self._timer = None
             self._host.ended(self)
 
     def transport_error(self) -> None:
@@ -124,10 +123,8 @@ class NonInviteClientTransaction:
     def _cancel_timers(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
         if self._timer_e is not None:
             self._timer_e.cancel()
-            self._timer_e = None
 
 
 _TIMER_E = NonInviteClientTransaction.timer_e

@@ -109,7 +109,6 @@ class NonInviteServerTransaction:
         """End: no more retransmissions of the request are expected."""
         if self.state is COMPLETED:
             self.state = TERMINATED
-            self._timer_j = None
             self._host.ended(self)
 
     def transport_error(self) -> None:
@@ -127,7 +126,6 @@ class NonInviteServerTransaction:
             self.request = self.user = self.to_tag = None
             if self._timer_j is not None:
                 self._timer_j.cancel()
-                self._timer_j = None
             self._host.ended(self)
 
 
