@@ -63,6 +63,11 @@ def test_unknown_reason_headers_and_body_are_written() -> None:
     assert (reply.header("X-A"), reply.header("X-B"), reply.header("Content-Length")) == ("1", "2", "5")
 
 
+def test_reason_cannot_end_the_status_line() -> None:
+    data = build.reply(request(OPTIONS), 404, "No\r\nX-A: 1", source=SOURCE, to_tag="b")
+    assert data.startswith(b"SIP/2.0 404 No  X-A: 1\r\nVia:")
+
+
 def test_all_vias_are_copied_in_order() -> None:
     more = OPTIONS.replace(b"From:", b"Via: SIP/2.0/TCP p1.example.com;branch=z9hG4bK0\r\nFrom:")
     reply = parse(build.reply(request(more), 200, "OK", source=SOURCE, to_tag="t"))

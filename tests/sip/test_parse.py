@@ -184,6 +184,23 @@ def test_malformed_request_is_refused_with_a_reason(old: bytes, new: bytes, reas
     assert (error.reason, error.status) == (reason, 400)
 
 
+@pytest.mark.parametrize("status", [b"99", b"700", b"9" * 5000, b"2OO", b""])
+def test_response_with_an_impossible_status_is_refused(status: bytes) -> None:
+    refused(INVITE.replace(b"INVITE sip:service@127.0.0.1:5060 SIP/2.0", b"SIP/2.0 " + status + b" OK"))
+
+
+def test_numbers_of_any_length_are_refused_and_nothing_else_happens() -> None:
+    digits = b"9" * 5000
+    for old in (
+        b"CSeq: 1",
+        b"Content-Length:    5",
+        b"Max-Forwards: 70",
+        b"sip:service@127.0.0.1:5060 ",
+        b"UDP 127.0.0.1:",
+    ):
+        refused(INVITE.replace(old, old + digits, 1))
+
+
 def test_unknown_version_is_refused_with_505() -> None:
     assert refused(INVITE.replace(b" SIP/2.0\r", b" SIP/3.0\r", 1)).status == 505
 

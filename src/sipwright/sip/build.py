@@ -113,6 +113,8 @@ def reply(
     shared = request.shared or _share(request, source)
     line = _STATUS_LINES.get((status, reason))
     if line is None:
+        # A reason may be another's text, which must not be able to end the line.
+        reason = reason.replace("\r", " ").replace("\n", " ")
         line = f"SIP/2.0 {status} {reason}\r\n".encode("utf-8", "surrogateescape")
     if to_tag is None or request.to_tag is not None or status == 100:
         top = shared[0]

@@ -23,7 +23,8 @@ _item = re.compile(rf'(?:{QUOTED}|<[^<>"]*+>|[^",<>])*+', re.DOTALL).match
 # Deviation: the value of a parameter may be any text without separators, not only a token or a host.
 _param = re.compile(rf';\s*({TOKEN})\s*(?:=\s*({QUOTED}|[^\s;,"<>=?]*+)\s*)?+', re.ASCII | re.DOTALL).match
 _host_port = re.compile(rf"({HOST})\s*(?::\s*([0-9]{{1,5}}))?+\s*", re.ASCII).fullmatch
-_fold = re.compile(r"[ \t]*\r?\n[ \t]+")
+# Not `[ \t]*` alone: a long run of spaces would be gone through once for each of them.
+_fold = re.compile(r"(?<![ \t])[ \t]*+\r?\n[ \t]++")
 _escape = re.compile(r"\\(.)", re.DOTALL)
 
 

@@ -131,7 +131,7 @@ def _parse_other(data: bytes) -> Request | Response:
 _find_head_end = re.compile(rb"\r?\n\r?\n").search
 _match_request_line = re.compile(rf"({TOKEN}) ([^\s<>\"]++) ([A-Za-z]++/[0-9]++\.[0-9]++)", re.ASCII).fullmatch
 # Deviation: the space before an empty reason may be missing.
-_match_status_line = re.compile(r"(?i:SIP/2\.0) ([0-9]{3,})(?: (.*))?", re.ASCII | re.DOTALL).fullmatch
+_match_status_line = re.compile(r"(?i:SIP/2\.0) ([0-9]{3,10})(?: (.*))?", re.ASCII | re.DOTALL).fullmatch
 _match_sent_by = re.compile(
     rf"\s*SIP\s*/\s*[^\s/]+\s*/\s*\w+\s+({HOST}\s*(?::\s*[0-9]{{1,5}})?+)", re.IGNORECASE | re.ASCII
 ).match
