@@ -12,6 +12,7 @@ import pytest
 
 from sipwright.engine.core import Core
 from sipwright.lang.namespace import Route, RouteKind, Variable
+from sipwright.lang.runtime import Reporter
 from sipwright.script.context import Address, Context
 from sipwright.script.loader import Script
 from sipwright.script.registry import Registry
@@ -118,6 +119,7 @@ class Server:
                 self.routes,
                 self.registry,
                 self.registry.settings,
+                Reporter(),
                 [],
             )
             self.registry.mod_init()

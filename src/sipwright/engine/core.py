@@ -65,6 +65,7 @@ class Core:
             script.request_route, script.files, services.suspensions, services.reply, services.release, stats, log
         )
         services.start_runner(runner)
+        script.reporter.report = runner.report
         self._receiver = Receiver(table, runner, services.replier, services.cancel, stats, log)
         self.receive = self._receiver.receive
         if trace is not None:

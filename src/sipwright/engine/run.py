@@ -14,6 +14,7 @@ from typing import Any
 
 from sipwright.engine.stats import Counters
 from sipwright.lang.namespace import Route, RouteKind
+from sipwright.lang.runtime import Site
 from sipwright.script.context import Context
 from sipwright.script.suspend import Continuation, Suspension, Suspensions
 
@@ -117,6 +118,10 @@ class Runner:
             self._failed(context, error)
             return
         suspension.coroutine = coroutine
+
+    def report(self, context: Context, site: Site, message: str) -> None:
+        """Log what a running script got wrong without being stopped by it."""
+        self._log.error("%s: %s (%s %s)", site, message, context.message.method, context.message.call_id)
 
     def _failed(self, context: Context, error: Exception) -> None:
         self._stats.script_errors += 1

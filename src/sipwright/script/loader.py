@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sipwright.errors import ArgumentError, ConfigError, ConfigErrors
-from sipwright.lang.compiler import compile_script
+from sipwright.lang.compiler import compile_script, read_script
 from sipwright.lang.namespace import Route, RouteKind
+from sipwright.lang.runtime import Reporter
 from sipwright.script.registry import Registry
 from sipwright.script.settings import Settings
 
@@ -17,7 +18,8 @@ from sipwright.script.settings import Settings
 class Script:
     """A script that was read and is good.
 
-    `files` are all files that it was read from, `notes` what was accepted without having an effect.
+    `files` are all files that it was read from, `notes` what was accepted without having an effect. What goes wrong in
+    a function's arguments while routes run is told to `reporter.report`.
     """
 
     path: str
@@ -26,6 +28,7 @@ class Script:
     routes: dict[tuple[RouteKind, str], Route]
     registry: Registry
     settings: Settings
+    reporter: Reporter
     notes: list[str]
 
 
@@ -37,26 +40,34 @@ def load_script(path: str | Path, defines: Mapping[str, str] | None = None) -> S
     """
     name = str(path)
     try:
-        text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+        text = read_script(name)
     except OSError as error:
         raise ConfigErrors([ConfigError(f"cannot read the file: {error.strerror}", name, 1, 1)]) from None
     return load_text(text, name, defines)
 
 
-def load_text(text: str, name: str = "<script>", defines: Mapping[str, str] | None = None) -> Script:
+def load_text(text: str, name: str = "script.cfg", defines: Mapping[str, str] | None = None) -> Script:
     """Check a script that is given as text; `name` stands for its file in messages and include paths."""
     registry = Registry(Settings())
-    program = compile_script(text, name, registry, defines or {})
+    files = {name}
+
+    def read(path: str) -> str:
+        included = read_script(path)
+        files.add(path)
+        return included
+
+    program = compile_script(text, registry, name, defines, read)
     try:
         registry.mod_init()
     except ArgumentError as error:
         raise ConfigErrors([ConfigError(error.message, name, 1, 1, suggestion=error.suggestion)]) from None
     return Script(
         path=name,
-        files=program.files,
-        request_route=program.routes[RouteKind.REQUEST, ""],
+        files=frozenset(files),
+        request_route=program.request_route,
         routes=program.routes,
         registry=registry,
         settings=registry.settings,
+        reporter=program.reporter,
         notes=[*program.notes, *registry.notes],
     )
