@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from sipwright.errors import RpcAnswerError, RpcClosedError, RpcConnectionError, RpcTimeoutError
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.groups import Group
-from sipwright.jsonrpc.messages import INTERNAL_ERROR, Error, decode_json
+from sipwright.jsonrpc.messages import INTERNAL_ERROR, NOT_JSON, PARSE_ERROR, Error, decode_json
 from sipwright.timerqueue import Timer
 
 Status = Literal["ok", "error", "timeout", "failure", "cancelled"]
@@ -116,15 +116,22 @@ class PendingCall:
 
         Raises RpcAnswerError, RpcTimeoutError, RpcConnectionError, RpcClosedError.
         """
-        if self.result is not None:
+        if self.result is None:
+            raise self.exception()
+        try:
             return decode_json(self.result)
-        raise self.exception()
+        except NOT_JSON as error:
+            # A result is passed on as it came; only now it shows that a string in it is not Unicode.
+            raise RpcAnswerError(PARSE_ERROR, f"the result of {self.method!r} cannot be decoded: {error}") from None
 
     def exception(self) -> RpcAnswerError | RpcTimeoutError | RpcConnectionError:
         """Return the exception that an outcome without a result stands for."""
         if self.error is not None:
             error = self.error
-            data = None if error.data is None else decode_json(error.data)
+            try:
+                data = None if error.data is None else decode_json(error.data)
+            except NOT_JSON:
+                data = None
             return RpcAnswerError(INTERNAL_ERROR if error.code is None else error.code, error.message, data)
         if self.status == TIMEOUT:
             return RpcTimeoutError(f"no answer to {self.method!r} from {self.server} within {self.ms} ms")

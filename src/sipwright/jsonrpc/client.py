@@ -323,7 +323,7 @@ class Client:
         timeout: float | None = None,
         group: str | None = None,
     ) -> Batch:
-        """Return a batch to fill and send, or to await at once: `await client.batch([("add", [1, 2])])`; see `Batch`."""
+        """Return a batch to fill and send, or to await at once: `await client.batch([("add", [1, 2])])`."""
         batch = Batch(self, self.timeout if timeout is None else timeout, group)
         for method, params in calls:
             batch.call(method, params)

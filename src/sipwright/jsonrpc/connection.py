@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start (called by asyncio)."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  narrows what asyncio declares too wide
+        assert isinstance(transport, asyncio.Transport)  # narrows what asyncio declares too wide
         transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         self.transport = transport
         self._owner.connection_ready(self)
@@ -120,6 +120,8 @@ class Connection(asyncio.Protocol):
                     {"message": "error while handling a JSON-RPC message", "exception": error, "protocol": self}
                 )
         if fault is not None:
+            # What is written already, answers to the payloads before the fault for one, still leaves.
+            self._flush()
             self.abort(str(fault))
 
     def eof_received(self) -> bool:

@@ -10,10 +10,10 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from msgspec import UNSET, DecodeError, Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from sipwright.errors import ArgumentError, RpcAnswerError
-from sipwright.jsonrpc.messages import INVALID_PARAMS, METHOD_NOT_FOUND, decode_json
+from sipwright.jsonrpc.messages import INVALID_PARAMS, METHOD_NOT_FOUND, NOT_JSON, decode_json
 
 Function = Callable[..., Any]
 
@@ -110,7 +110,7 @@ class Dispatcher:
             return method.call(None)
         try:
             decoded = decode_json(params)
-        except (DecodeError, UnicodeDecodeError) as error:
+        except NOT_JSON as error:
             raise _invalid(str(error)) from None
         return method.call(decoded)
 

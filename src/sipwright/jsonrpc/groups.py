@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 
@@ -20,10 +21,10 @@ from sipwright.jsonrpc.connection import Connection
 
 logger = logging.getLogger("sipwright.jsonrpc")
 
-CONNECT_TIMEOUT = 5.0
+# Seconds for one address of a server; a name may have several (localhost: ::1 and 127.0.0.1), tried in their order.
+# Not the happy eyeballs of asyncio: in Python 3.11 they lose a socket when they are cancelled at the wrong moment.
+CONNECT_TIMEOUT = 3.0
 MAX_RECONNECT_DELAY = 30.0
-# With happy eyeballs a name with several addresses (localhost: ::1 and 127.0.0.1) is tried on the next one so soon.
-NEXT_ADDRESS_DELAY = 0.25
 
 
 class Endpoint:
@@ -90,18 +91,38 @@ class Endpoint:
 
     async def _connect(self) -> None:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await self._loop.create_connection(
-                    lambda: self._make(self),
-                    self.address.host,
-                    self.address.port,
-                    happy_eyeballs_delay=NEXT_ADDRESS_DELAY,
-                )
-        except (OSError, TimeoutError, UnicodeError) as error:
+            sock = await self._connect_socket()
+        except (OSError, UnicodeError) as error:
             # UnicodeError: a host name that cannot be written in IDNA.
-            self._fail(f"cannot connect: {error or 'no answer'}")
-        finally:
             self._attempt = None
+            self._fail(f"cannot connect: {error}")
+            return
+        # From here on the transport owns the socket, also when this task is cancelled.
+        await self._loop.create_connection(lambda: self._make(self), sock=sock)
+        self._attempt = None
+
+    async def _connect_socket(self) -> socket.socket:
+        """Return a socket that is connected to the first address that takes it."""
+        failure: OSError = OSError("the name has no addresses")
+        addresses = await self._loop.getaddrinfo(self.address.host, self.address.port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in addresses:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.setblocking(False)
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    await self._loop.sock_connect(sock, address)
+            except TimeoutError:
+                sock.close()
+                failure = OSError(f"no answer within {CONNECT_TIMEOUT:g} s")
+            except OSError as error:
+                sock.close()
+                failure = error
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+        raise failure
 
     def connection_ready(self, connection: Connection) -> None:
         """Let the connection take part in the choice, now and in every group."""

@@ -68,7 +68,10 @@ _NEITHER = Error(
 )
 
 decode_message = msgspec.json.Decoder(Message).decode
-"""Decode the usual payload, one object. Raises msgspec.DecodeError for all others: `decode` says what they are."""
+"""Decode the usual payload, one object. Raises one of NOT_JSON for all others: `decode` says what they are."""
+
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError)
+"""What decoding raises; UnicodeDecodeError where a string is not UTF-8."""
 
 decode_json = msgspec.json.decode
 encode_json = msgspec.json.Encoder().encode
@@ -82,31 +85,31 @@ def decode(payload: bytes | Raw) -> Message | list[Message | JsonRpcParseError]:
 
     Raises JsonRpcParseError when the payload is neither: code -32700 when it is not JSON, otherwise -32600.
     """
-    try:
-        return decode_message(payload)
-    except msgspec.ValidationError:
-        pass
-    except msgspec.DecodeError as error:
-        raise JsonRpcParseError(f"not JSON: {error}", PARSE_ERROR) from None
+    item = _decode_one(payload)
+    if isinstance(item, Message):
+        return item
     try:
         elements = _decode_batch(payload)
-    except msgspec.ValidationError as error:
-        raise _what_is_wrong(payload, error) from None
+    except NOT_JSON:
+        raise item from None
     if not elements:
         raise JsonRpcParseError("an empty batch")
-    return [_decode_element(element) for element in elements]
+    return [_decode_one(element) for element in elements]
 
 
-def _decode_element(element: Raw) -> Message | JsonRpcParseError:
+def _decode_one(payload: bytes | Raw) -> Message | JsonRpcParseError:
     try:
-        return decode_message(element)
-    except msgspec.ValidationError as error:
-        return _what_is_wrong(element, error)
+        return decode_message(payload)
+    except NOT_JSON as error:
+        return _what_is_wrong(payload, error)
 
 
-def _what_is_wrong(payload: bytes | Raw, error: msgspec.ValidationError) -> JsonRpcParseError:
-    """Return the fault of JSON that is no JSON-RPC message, with the id if that much can be told."""
-    value: Any = decode_json(payload)
+def _what_is_wrong(payload: bytes | Raw, error: Exception) -> JsonRpcParseError:
+    """Return the fault of what is no JSON-RPC message, with the id if that much can be told."""
+    try:
+        value: Any = decode_json(payload)
+    except NOT_JSON as fault:
+        return JsonRpcParseError(f"not JSON: {fault}", PARSE_ERROR)
     request_id = value.get("id") if isinstance(value, dict) else None
     if isinstance(request_id, bool) or not isinstance(request_id, int | str):
         request_id = None
@@ -143,12 +146,12 @@ def answer_error(message: Message) -> Error | None:
     raw = message.error
     if raw is UNSET or (text := bytes(raw)) == b"null":
         return None if message.result is not UNSET else _NEITHER
-    if text[:1] == b'"':
-        string = _decode_string(text)
-        return Error(string.encode("utf-8", "surrogatepass"), None, string)
     try:
+        if text[:1] == b'"':
+            string = _decode_string(text)
+            return Error(string.encode(), None, string)
         error = _decode_error(text)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return Error(text, None, text.decode("utf-8", "replace"))
     return Error(text, error.code, error.message, None if error.data is UNSET else bytes(error.data))
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from msgspec import UNSET, DecodeError
+from msgspec import UNSET
 
 from sipwright.errors import JsonRpcParseError
-from sipwright.jsonrpc.messages import Message, answer_id, decode, decode_message
+from sipwright.jsonrpc.messages import NOT_JSON, Message, answer_id, decode, decode_message
 
 # So many abandoned ids are remembered, to tell a late answer from a doubled one; the oldest are forgotten first.
 MAX_ABANDONED = 1024
@@ -89,7 +89,7 @@ class Peer(Generic[C]):
         """Take one payload: the answer to a call, a batch, a request of the other end, or rubbish."""
         try:
             message = decode_message(payload)
-        except DecodeError:
+        except NOT_JSON:
             self._receive_other(payload)
             return
         if message.method is None:

@@ -283,7 +283,9 @@ class _Session:
             text = "Parse error" if fault.code == -32700 else "Invalid Request"
             self._answer(encode_error(fault.request_id, fault.code, text, encode_json(fault.message)), batch)
             return
-        assert isinstance(message, Message) and message.method is not None  # noqa: S101, PT018  what the check says
+        # What the check made sure of.
+        assert isinstance(message, Message)
+        assert message.method is not None
         try:
             result = self._dispatcher.call(message.method, message.params)
         except Exception as error:  # the boundary to the functions

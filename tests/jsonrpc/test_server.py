@@ -1,0 +1,422 @@
+"""The server over real sockets: the examples of the specification, limits, and a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from sipwright.errors import ArgumentError, RpcAnswerError, RpcConnectionError, StartError
+from sipwright.jsonrpc.client import Client
+from sipwright.jsonrpc.server import Server
+from sipwright.netstring import Decoder, encode
+
+
+class Wire:
+    """A client that sends payloads as they are written and reads payloads as they come."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._decoder = Decoder()
+        self._read: list[bytes] = []
+
+    def send(self, *payloads: str | bytes) -> None:
+        data = [payload.encode() if isinstance(payload, str) else payload for payload in payloads]
+        self.writer.write(b"".join(encode(one) for one in data))
+
+    async def receive(self) -> Any:
+        async with asyncio.timeout(2):
+            while not self._read:
+                data = await self.reader.read(65536)
+                if not data:
+                    raise EOFError
+                self._read += self._decoder.feed(data)
+        return json.loads(self._read.pop(0))
+
+    async def nothing_comes(self) -> bool:
+        """True when the answer to a request that is made now is the next that comes."""
+        self.send('{"jsonrpc":"2.0","method":"ping","id":"sync"}')
+        answer = await self.receive()
+        return isinstance(answer, dict) and answer["id"] == "sync"
+
+
+def make_server(**options: Any) -> Server:
+    server = Server(**options)
+    server.add_method("ping", lambda: "pong")
+    server.add_method("subtract", lambda minuend, subtrahend: minuend - subtrahend)
+    server.add_method("sum", lambda *numbers: sum(numbers))
+    server.add_method("notify_hello", lambda number: None)
+    server.add_method("update", lambda *numbers: None)
+    server.add_method("get_data", lambda: ["hello", 5])
+
+    @server.method
+    async def sleep(seconds: float, value: Any = None) -> Any:
+        await asyncio.sleep(seconds)
+        return value
+
+    return server
+
+
+def serve(test: Callable[[Wire, Server], Awaitable[None]], **options: Any) -> None:
+    async def main() -> None:
+        async with make_server(**options) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            try:
+                await test(Wire(reader, writer), server)
+            finally:
+                writer.close()
+
+    asyncio.run(main())
+
+
+def without_data(answer: Any) -> Any:
+    """What the specification shows: our errors have a further text in `data`."""
+    if isinstance(answer, list):
+        return [without_data(one) for one in answer]
+    if "error" in answer:
+        answer["error"].pop("data", None)
+    return answer
+
+
+def fault(code: int, message: str, request_id: Any = None) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "error": {"code": code, "message": message}, "id": request_id}
+
+
+# The examples of section 7 of the specification; None stands for no answer.
+EXAMPLES: list[tuple[str, Any]] = [
+    (
+        '{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}',
+        {"jsonrpc": "2.0", "result": 19, "id": 1},
+    ),
+    (
+        '{"jsonrpc": "2.0", "method": "subtract", "params": [23, 42], "id": 2}',
+        {"jsonrpc": "2.0", "result": -19, "id": 2},
+    ),
+    (
+        '{"jsonrpc": "2.0", "method": "subtract", "params": {"subtrahend": 23, "minuend": 42}, "id": 3}',
+        {"jsonrpc": "2.0", "result": 19, "id": 3},
+    ),
+    ('{"jsonrpc": "2.0", "method": "update", "params": [1,2,3,4,5]}', None),
+    ('{"jsonrpc": "2.0", "method": "foobar"}', None),
+    ('{"jsonrpc": "2.0", "method": "foobar", "id": "1"}', fault(-32601, "Method not found", "1")),
+    ('{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]', fault(-32700, "Parse error")),
+    ('{"jsonrpc": "2.0", "method": 1, "params": "bar"}', fault(-32600, "Invalid Request")),
+    (
+        '[{"jsonrpc": "2.0", "method": "sum", "params": [1,2,4], "id": "1"}, {"jsonrpc": "2.0", "method"]',
+        fault(-32700, "Parse error"),
+    ),
+    ("[]", fault(-32600, "Invalid Request")),
+    ("[1]", [fault(-32600, "Invalid Request")]),
+    ("[1,2,3]", [fault(-32600, "Invalid Request")] * 3),
+    (
+        """[
+        {"jsonrpc": "2.0", "method": "sum", "params": [1,2,4], "id": "1"},
+        {"jsonrpc": "2.0", "method": "notify_hello", "params": [7]},
+        {"jsonrpc": "2.0", "method": "subtract", "params": [42,23], "id": "2"},
+        {"foo": "boo"},
+        {"jsonrpc": "2.0", "method": "foo.get", "params": {"name": "myself"}, "id": "5"},
+        {"jsonrpc": "2.0", "method": "get_data", "id": "9"}
+        ]""",
+        [
+            {"jsonrpc": "2.0", "result": 7, "id": "1"},
+            {"jsonrpc": "2.0", "result": 19, "id": "2"},
+            fault(-32600, "Invalid Request"),
+            fault(-32601, "Method not found", "5"),
+            {"jsonrpc": "2.0", "result": ["hello", 5], "id": "9"},
+        ],
+    ),
+    (
+        """[
+        {"jsonrpc": "2.0", "method": "notify_sum", "params": [1,2,4]},
+        {"jsonrpc": "2.0", "method": "notify_hello", "params": [7]}
+        ]""",
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(("request_", "answer"), EXAMPLES)
+def test_the_examples_of_the_specification(request_: str, answer: Any) -> None:
+    async def test(wire: Wire, _server: Server) -> None:
+        wire.send(request_)
+        if answer is None:
+            assert await wire.nothing_comes()
+        else:
+            assert without_data(await wire.receive()) == answer
+
+    serve(test)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        ('{"method": "ping", "id": 1}', -32600),
+        ('{"jsonrpc": "1.0", "method": "ping", "id": 1}', -32600),
+        ('{"jsonrpc": "2.0", "method": "ping", "params": 1, "id": 1}', -32600),
+        ('{"jsonrpc": "2.0", "method": null, "id": 1}', -32600),
+        ('{"jsonrpc": "2.0", "method": 5, "id": 1}', -32600),
+        ('{"jsonrpc": "2.0", "method": "ping", "params": [1], "id": 1}', -32602),
+        ('{"jsonrpc": "2.0", "method": "sleep", "params": {}, "id": 1}', -32602),
+    ],
+)
+def test_a_wrong_request_is_answered_with_its_id_and_code(request_: str, code: int) -> None:
+    async def test(wire: Wire, _server: Server) -> None:
+        wire.send(request_)
+        answer = await wire.receive()
+        assert (answer["error"]["code"], answer["id"]) == (code, 1)
+        assert isinstance(answer["error"]["data"], str)
+
+    serve(test)
+
+
+def test_a_null_id_is_answered_and_a_response_is_not() -> None:
+    async def test(wire: Wire, _server: Server) -> None:
+        wire.send('{"jsonrpc": "2.0", "method": "ping", "id": null}')
+        assert await wire.receive() == {"jsonrpc": "2.0", "result": "pong", "id": None}
+        wire.send('{"jsonrpc": "2.0", "result": 5, "id": 1}')
+        assert await wire.nothing_comes()
+
+    serve(test)
+
+
+def test_async_functions_are_answered_when_they_end_and_plain_ones_at_once() -> None:
+    async def test(wire: Wire, _server: Server) -> None:
+        wire.send('{"jsonrpc":"2.0","method":"sleep","params":[0.03,"a"],"id":1}')
+        wire.send('{"jsonrpc":"2.0","method":"sleep","params":[0.01,"b"],"id":2}')
+        wire.send('{"jsonrpc":"2.0","method":"ping","id":3}')
+        assert [(await wire.receive())["id"] for _ in range(3)] == [3, 2, 1]
+
+    serve(test)
+
+
+def test_a_batch_is_answered_when_all_of_it_is_done() -> None:
+    async def test(wire: Wire, _server: Server) -> None:
+        wire.send(
+            '[{"jsonrpc":"2.0","method":"sleep","params":[0.02,"a"],"id":1},{"jsonrpc":"2.0","method":"ping","id":2}]'
+        )
+        assert await wire.nothing_comes()
+        assert [answer["id"] for answer in await wire.receive()] == [2, 1]
+
+    serve(test)
+
+
+def test_a_function_answers_with_an_error_by_raising_it() -> None:
+    async def test(wire: Wire, server: Server) -> None:
+        def refuse() -> None:
+            raise RpcAnswerError(404, "no user", {"id": 1})
+
+        async def refuse_later() -> None:
+            raise RpcAnswerError(405, "no")
+
+        server.add_method("refuse", refuse)
+        server.add_method("refuse_later", refuse_later)
+        wire.send('{"jsonrpc":"2.0","method":"refuse","id":1}', '{"jsonrpc":"2.0","method":"refuse"}')
+        assert (await wire.receive())["error"] == {"code": 404, "message": "no user", "data": {"id": 1}}
+        wire.send('{"jsonrpc":"2.0","method":"refuse_later","id":1}')
+        assert (await wire.receive())["error"] == {"code": 405, "message": "no"}
+
+    serve(test)
+
+
+def test_any_other_exception_is_logged_and_says_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(wire: Wire, server: Server) -> None:
+        def broken() -> None:
+            raise RuntimeError("secret")
+
+        async def broken_later() -> None:
+            raise RuntimeError("secret")
+
+        async def cancels() -> None:
+            raise asyncio.CancelledError
+
+        def bad_error() -> None:
+            raise RpcAnswerError(1, "m", object())
+
+        server.add_method("broken", broken)
+        server.add_method("broken_later", broken_later)
+        server.add_method("cancels", cancels)
+        server.add_method("bad_error", bad_error)
+        server.add_method("unwritable", object)
+        for method in ("broken", "broken_later", "cancels", "bad_error", "unwritable"):
+            wire.send(f'{{"jsonrpc":"2.0","method":"{method}","id":1}}')
+            assert (await wire.receive())["error"] == {"code": -32603, "message": "Internal error"}
+        wire.send('{"jsonrpc":"2.0","method":"broken"}')
+        assert await wire.nothing_comes()
+
+    with caplog.at_level(logging.ERROR):
+        serve(test)
+    assert len(caplog.records) == 6
+    assert caplog.records[0].exc_info is not None
+    assert "broken" in caplog.records[0].getMessage()
+
+
+def test_only_so_many_async_functions_run_at_a_time_and_none_is_lost() -> None:
+    running, most = 0, 0
+
+    async def work(number: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.002)
+        running -= 1
+        return number
+
+    async def main() -> None:
+        server = Server(max_concurrent=3)
+        server.add_method("work", work)
+        server.add_method("ping", lambda: "pong")
+        async with server, Client(f"127.0.0.1:{server.port},1") as one, Client(f"127.0.0.1:{server.port},1") as two:
+            calls = [client.call("work", [number]) for number in range(15) for client in (one, two)]
+            batch = one.batch([("work", [number]) for number in range(7)]).send()
+            results, batched = await asyncio.gather(asyncio.gather(*calls), batch)
+            assert sorted(results) == sorted([*range(15), *range(15)])
+            assert batched == list(range(7))
+            assert await two.call("ping") == "pong"
+
+    asyncio.run(main())
+    assert most == 3
+
+
+def test_a_request_over_the_size_limit_ends_its_connection_only() -> None:
+    async def test(wire: Wire, server: Server) -> None:
+        other = Wire(*await asyncio.open_connection("127.0.0.1", server.port))
+        wire.send(b'{"jsonrpc":"2.0","method":"ping","id":1}', b"x" * 2000)
+        assert (await wire.receive())["result"] == "pong"
+        with pytest.raises((EOFError, ConnectionError)):
+            await wire.receive()
+        assert await other.nothing_comes()
+        other.writer.close()
+
+    serve(test, max_size=1000)
+
+
+def test_a_client_that_asks_no_more_still_gets_its_answers() -> None:
+    async def test(wire: Wire, _server: Server) -> None:
+        wire.send(
+            '{"jsonrpc":"2.0","method":"ping","id":1}', '{"jsonrpc":"2.0","method":"sleep","params":[0.01],"id":2}'
+        )
+        wire.writer.write_eof()
+        assert (await wire.receive())["id"] == 1
+        assert (await wire.receive())["id"] == 2
+        with pytest.raises(EOFError):
+            await wire.receive()
+
+    serve(test)
+
+
+def test_a_client_that_reads_nothing_is_not_read_from_for_ever() -> None:
+    async def main() -> None:
+        async with make_server() as server:
+            server.add_method("big", lambda: "x" * 100_000)
+            sock = socket.create_connection(("127.0.0.1", server.port))
+            sock.setblocking(False)
+            request = encode(b'{"jsonrpc":"2.0","method":"big","id":1}') * 100
+            blocked = 0
+            for _ in range(3000):
+                try:
+                    sock.send(request)
+                    blocked = 0
+                except BlockingIOError:
+                    blocked += 1
+                    if blocked == 20:
+                        break
+                await asyncio.sleep(0.001)
+            assert blocked == 20
+            sock.close()
+
+    asyncio.run(main())
+
+
+def test_close_lets_running_functions_end_and_answers_them() -> None:
+    async def main() -> None:
+        server = make_server(max_concurrent=1)
+        await server.start()
+        async with Client(f"127.0.0.1:{server.port},1", reconnect_interval=60) as client:
+            calls = [asyncio.create_task(client.call("sleep", [0.02, number])) for number in range(2)]
+            await asyncio.sleep(0.01)
+            await server.close(timeout=2)
+            assert await asyncio.gather(*calls) == [0, 1]
+            with pytest.raises(RpcConnectionError):
+                await client.call("ping", timeout=0.05)
+
+    asyncio.run(main())
+
+
+def test_close_cancels_what_takes_too_long() -> None:
+    async def main() -> None:
+        ended: list[str] = []
+
+        async def stuck() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.append("cancelled")
+
+        server = Server()
+        server.add_method("stuck", stuck)
+        await server.start()
+        forever = asyncio.create_task(server.serve_forever())
+        async with Client(f"127.0.0.1:{server.port},1", reconnect_interval=60) as client:
+            call = asyncio.create_task(client.call("stuck"))
+            await asyncio.sleep(0.02)
+            await server.close(timeout=0.02)
+            with pytest.raises(RpcConnectionError):
+                await call
+        assert ended == ["cancelled"]
+        await forever
+
+    asyncio.run(main())
+
+
+def test_cancelling_serve_forever_closes_the_server() -> None:
+    async def main() -> None:
+        server = make_server()
+        await server.start()
+        port = server.port
+        forever = asyncio.create_task(server.serve_forever())
+        await asyncio.sleep(0)
+        forever.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await forever
+        with pytest.raises(OSError, match=r"refused|failed"):
+            await asyncio.open_connection("127.0.0.1", port)
+
+    asyncio.run(main())
+
+
+def test_a_busy_or_wrong_port_is_one_clear_message() -> None:
+    async def main() -> None:
+        async with make_server() as server:
+            with pytest.raises(StartError, match=f"cannot listen on 127.0.0.1:{server.port}: .*in use"):
+                await Server().start(port=server.port)
+            with pytest.raises(StartError, match=r"cannot listen on 127\.0\.0\.1:70000"):
+                await Server().start(port=70000)
+            with pytest.raises(StartError, match="already"):
+                await server.start()
+        with pytest.raises(RuntimeError, match="does not listen"):
+            _ = Server().port
+
+    asyncio.run(main())
+
+
+def test_functions_are_registered_by_name_or_by_decorator() -> None:
+    server = Server()
+
+    @server.method
+    def one() -> int:
+        return 1
+
+    @server.method("name.of.two")
+    def two() -> int:
+        return 2
+
+    assert (one(), two()) == (1, 2)
+    assert list(server.dispatcher) == ["one", "name.of.two"]
+    with pytest.raises(ArgumentError, match="already"):
+        server.method(one)
