@@ -56,12 +56,18 @@ class ParamKind:
     when it is not (ValueError or ArgumentError: at load a fault of the script; at run time the function returns -1).
     With `prepare`, the argument's parts are prepared once, at load, and the prepared object itself is passed.
     `expects` completes the sentence "expected ...".
+
+    With `textual`, `convert` never fails and leaves text as it is, so it can be left out for what is text already.
+    With `lone_dollar`, a `$` in a string that begins no variable stands for itself (regular expressions); otherwise it
+    is a fault, and a dollar is written `$$`.
     """
 
     name: str
     expects: str
     convert: Callable[[Value], object] | None = None
     prepare: Callable[[Sequence[Part]], object] | None = None
+    textual: bool = False
+    lone_dollar: bool = False
 
 
 # Kinds that the compiler itself resolves. The route kinds pass a `Route` (below), or None when a dynamic name is
@@ -130,13 +136,13 @@ class Namespace(Protocol):
     """The world that a script is compiled for. All methods are called at load only, in the order of the file."""
 
     def load_module(self, name: str) -> None:
-        """Load a module by the name written in `loadmodule`. ArgumentError: unknown, or something it needs is not loaded."""
+        """Load a module by the name written in `loadmodule`. ArgumentError: unknown, or what it needs is not loaded."""
 
     def set_param(self, module: str, name: str, value: int | str) -> None:
-        """Take a `modparam`. ArgumentError: unknown module or parameter, wrong type or value (offset into the value)."""
+        """Take a `modparam`. ArgumentError: unknown module or parameter, wrong value (with an offset into it)."""
 
     def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
-        """Take a global parameter with its value or values. Return a note when it has no effect; ArgumentError: wrong."""
+        """Take a global parameter with its values. Return a note when it has no effect. ArgumentError: wrong."""
 
     def functions(self, name: str) -> Sequence[FunctionSpec]:
         """Return the functions of that name, one for each arity that is declared apart; empty when unknown."""
@@ -146,9 +152,7 @@ class Namespace(Protocol):
     ) -> Variable:
         """Resolve `$name`, `$name(inner)`, `$(name(inner)[index])`. ArgumentError: unknown, or inner or index wrong."""
 
-    def transformation(
-        self, cls: str, name: str, params: Sequence[Sequence[Part]]
-    ) -> Callable[[Any, Value], Value]:
+    def transformation(self, cls: str, name: str, params: Sequence[Sequence[Part]]) -> Callable[[Any, Value], Value]:
         """Resolve `{cls.name,params...}` to a function of context and value. ArgumentError: unknown or wrong params."""
 
     def is_myself(self, context: Any, uri: Value) -> bool:

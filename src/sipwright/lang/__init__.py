@@ -1,0 +1,1 @@
+"""The compiler of the routing script language: source -> lexer -> parser -> bind -> emit."""

@@ -1,0 +1,115 @@
+"""Binding of variables: owns the look-up of a variable with its index, inner name and transformations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from sipwright.errors import ArgumentError
+from sipwright.lang.namespace import Getter, Namespace, Value, Variable
+from sipwright.lang.nodes import Text, Var
+from sipwright.lang.pvsyntax import Pv, TextPart, split_text
+from sipwright.lang.source import Faults, Spot
+
+SpotOf = Callable[[int | None], Spot]
+Part = str | Variable
+
+_RC_NAMES = frozenset(("rc", "retcode", "?"))
+_DEFINE_NAMES = frozenset(("def", "defn"))
+
+
+class Variables:
+    """Looks variables up. `reads_rc` becomes true once the script uses `$rc`."""
+
+    __slots__ = ("_defines", "_faults", "_namespace", "reads_rc")
+
+    def __init__(self, namespace: Namespace, faults: Faults, defines: dict[str, str]) -> None:
+        self._namespace = namespace
+        self._faults = faults
+        self._defines = defines
+        self.reads_rc = False
+
+    def bind_var(self, var: Var) -> None:
+        """Bind a variable of the code: its `variable`, or its `constant` (`$def(NAME)`)."""
+        spot_of = var.origin.spot if var.origin is not None else lambda at: _in_file(var.at, at)
+        bound = self._bind(var.pv, spot_of)
+        if isinstance(bound, str):
+            var.constant = bound
+        else:
+            var.variable = bound
+
+    def bind_text(self, text: Text, *, lone_dollar: bool) -> list[Part]:
+        """Split a string into literal pieces and bound variables."""
+        try:
+            parts = split_text(text.value, lone_dollar=lone_dollar)
+        except ArgumentError as error:
+            self._faults.add(text.spot(error.offset), error.message, error.suggestion)
+            return []
+        return self._bind_parts(parts, text.spot)
+
+    def _bind_parts(self, parts: Sequence[TextPart], spot_of: SpotOf) -> list[Part]:
+        bound: list[Part] = []
+        for part in parts:
+            piece = part if isinstance(part, str) else self._bind(part, spot_of)
+            if isinstance(piece, str) and bound and isinstance(bound[-1], str):
+                bound[-1] += piece
+            elif piece is not None:
+                bound.append(piece)
+        return bound
+
+    def _bind(self, pv: Pv, spot_of: SpotOf) -> Variable | str | None:
+        if pv.name == "null" and pv.inner is None:
+            return Variable("$null", _null)
+        if pv.name in _RC_NAMES:
+            self.reads_rc = True
+        inner = None if pv.inner is None else self._bind_parts(pv.inner, spot_of)
+        if pv.name in _DEFINE_NAMES and not pv.transforms:
+            return self._define(pv, inner, spot_of)
+        index: int | Variable | Literal["*"] | None = None
+        if isinstance(pv.index, Pv):
+            found = self._bind(pv.index, spot_of)
+            index = found if isinstance(found, Variable) else None
+        else:
+            index = pv.index
+        try:
+            variable = self._namespace.variable(pv.text, pv.name, inner, index)
+        except ValueError as error:
+            self._faults.add_argument(spot_of(pv.start), error)
+            return None
+        if not pv.transforms:
+            return variable
+        return self._transform(pv, variable, spot_of)
+
+    def _transform(self, pv: Pv, variable: Variable, spot_of: SpotOf) -> Variable | None:
+        get = variable.get
+        for transform in pv.transforms:
+            params = [self._bind_parts(param, spot_of) for param in transform.params]
+            try:
+                get = _transformed(get, self._namespace.transformation(transform.cls, transform.name, params))
+            except ValueError as error:
+                self._faults.add_argument(spot_of(transform.start), error)
+                return None
+        return Variable(pv.text, get)
+
+    def _define(self, pv: Pv, inner: list[Part] | None, spot_of: SpotOf) -> str | None:
+        name = inner[0] if inner and isinstance(inner[0], str) else ""
+        value = self._defines.get(name.strip())
+        if value is None and pv.name == "def":
+            self._faults.add(spot_of(pv.start), f"'{name}' is not defined by #!define")
+            return None
+        return value or ""
+
+
+def _null(_context: Any) -> Value:
+    return None
+
+
+def _transformed(get: Getter, transform: Callable[[Any, Value], Value]) -> Getter:
+    def value(context: Any) -> Value:
+        return transform(context, get(context))
+
+    return value
+
+
+def _in_file(spot: Spot, offset: int | None) -> Spot:
+    return spot if offset is None else Spot(spot.file, offset)
