@@ -260,7 +260,7 @@ def test_a_suspension_that_lasts_too_long_is_answered_408_without_a_failure_rout
 def test_beyond_max_suspended_the_script_goes_on_and_the_transaction_is_not_suspended(
     server: Any, request_bytes: Requests
 ) -> None:
-    server.registry.set_global("max_suspended", [1])
+    server.registry.set_param("tm", "max_suspended", 1)
     ok = server.route(lambda ctx: server.reply(ctx, 200), "RESPONSE")
 
     def script(ctx: Context) -> int:

@@ -45,7 +45,7 @@ def make_context() -> Context:
 
 def make_table(limit: int = 10, sweeps: int = 3) -> tuple[Suspensions, list[Context]]:
     overdue: list[Context] = []
-    return Suspensions(limit, sweeps, overdue.append), overdue
+    return Suspensions(overdue.append, limit, sweeps), overdue
 
 
 def test_only_the_first_of_all_that_may_end_a_suspension_does() -> None:

@@ -52,7 +52,6 @@ class Core:
             table=table,
             timers=timers,
             clock=clock,
-            suspensions_limit=script.settings.max_suspended,
             tag_prefix=tag_prefix,
             routes=script.routes,
             listen=listen,

@@ -74,7 +74,12 @@ class Runner:
             assert isinstance(continuation, Route)
             where = continuation.name
             self.run(continuation, context)
-        if not context.answered and context.suspension is None:
+        if context.answered or context.suspension is not None:
+            return True
+        if context.kind is RouteKind.EVENT:
+            # Nobody waits for an answer to an event.
+            self._release(context)
+        else:
             self._stats.unanswered += 1
             self._log.error(
                 "%s %s: the resumed route %s ended without an answer; answered 500",

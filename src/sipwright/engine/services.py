@@ -62,7 +62,6 @@ class WorkerServices:
         table: TransactionTable,
         timers: TimerQueue,
         clock: Callable[[], float],
-        suspensions_limit: int,
         tag_prefix: str,
         routes: dict[tuple[RouteKind, str], Route],
         listen: Iterable[ListenAddress],
@@ -88,7 +87,7 @@ class WorkerServices:
         self.replier = Replier(tag_prefix, self.new_transaction, self._accepted, stats)
         self.reply = self.replier.reply
         self.reply_stateless = self.replier.reply_stateless
-        self.suspensions = Suspensions(suspensions_limit, 60, self._overdue)
+        self.suspensions = Suspensions(self._overdue)
         self.listen = list(listen)
         self._aliases = list(aliases)
         self._table = table
@@ -189,9 +188,10 @@ class WorkerServices:
         if self.suspensions.abandon(suspension):
             self._overdue(suspension.context)
 
-    def set_max_suspend(self, seconds: int) -> None:
-        """Set how long a transaction may be suspended; the sweep comes once a second."""
+    def limit_suspensions(self, seconds: int, number: int) -> None:
+        """Set how long a transaction may be suspended (the sweep comes once a second), and how many at once."""
         self.suspensions.sweeps = seconds
+        self.suspensions.limit = number
 
     def _overdue(self, context: Context) -> None:
         self._runner.overdue(context)

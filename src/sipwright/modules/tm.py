@@ -102,6 +102,7 @@ class Tm(Module):
         int, 1, minimum=0, maximum=1, doc="answer 100 to an INVITE when the script has not after 200 ms"
     )
     max_suspend = Param(int, 60, minimum=1, doc="seconds that a transaction may be suspended")
+    max_suspended = Param(int, 100_000, minimum=1, doc="transactions that may be suspended at once, per worker")
 
     def mod_init(self) -> None:
         """Check that the timers fit together."""
@@ -119,7 +120,7 @@ class Tm(Module):
                 wait=self.wt_timer / 1000,
             )
         )
-        services.set_max_suspend(self.max_suspend)
+        services.limit_suspensions(self.max_suspend, self.max_suspended)
 
     # ---- making and answering
 

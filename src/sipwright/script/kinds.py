@@ -107,10 +107,10 @@ def prepare_text(parts: Sequence[Part]) -> Callable[[Any], str]:
     return text
 
 
-STR = ParamKind("string", "a string", convert=to_text)
-OPTIONAL_STR = ParamKind("string", "a string", convert=to_text_or_empty)
+STR = ParamKind("string", "a string", convert=to_text, textual=True)
+OPTIONAL_STR = ParamKind("string", "a string", convert=to_text_or_empty, textual=True)
 INT = ParamKind("integer", "an integer", convert=to_int)
-REGEX = ParamKind("regex", "a regular expression", convert=_to_regex)
+REGEX = ParamKind("regex", "a regular expression", convert=_to_regex, lone_dollar=True)
 LAZY_STR = ParamKind("string", "a string", prepare=prepare_text)
 
 # `Str`: text. `NullableStr`: text, `$null` as "". `Int`: integer. `Regex`: compiled pattern. `LazyStr`: function of

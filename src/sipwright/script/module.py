@@ -109,6 +109,13 @@ class VariableUse:
     inner: Sequence[Part] | None
     index: int | Variable | str | None
 
+    def check_plain(self) -> None:
+        """Check that there is neither an inner name nor an index. ArgumentError: there is."""
+        if self.inner is not None:
+            raise ArgumentError(f"${self.name} takes no name in parentheses")
+        if self.index is not None:
+            raise ArgumentError(f"${self.name} takes no index")
+
     def fixed_inner(self) -> str:
         """Return the inner name when it has no variables in it; ArgumentError: none given, or not fixed."""
         if not self.inner:

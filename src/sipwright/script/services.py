@@ -47,8 +47,8 @@ class Services(Protocol):
     def set_transaction_timers(self, timers: TimerSettings) -> None:
         """Set the delays of the transaction timers, for transactions made from now on."""
 
-    def set_max_suspend(self, seconds: int) -> None:
-        """Set how long a transaction may be suspended."""
+    def limit_suspensions(self, seconds: int, number: int) -> None:
+        """Set how long a transaction may be suspended, and how many at once."""
 
     def statistics(self) -> dict[str, int]:
         """Return all counters by name, `tm:live`, `core:rcv_requests`, `jsonrpc:pending` among them."""

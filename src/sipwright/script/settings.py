@@ -67,7 +67,6 @@ class Settings:
     debug: int = 2
     log_stderror: bool = True
     port: int = DEFAULT_PORT
-    max_suspended: int = 100_000
     drain_timeout: int = 5_000
 
     def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
@@ -189,6 +188,5 @@ _TAKE: dict[str, Callable[[Settings, Sequence[int | str]], None]] = {
     "debug": _integer("debug", -5, 9),
     "log_stderror": _take_log_stderror,
     "port": _integer("port", 1, 65535),
-    "max_suspended": _integer("max_suspended", 1),
     "drain_timeout": _integer("drain_timeout", 0),
 }

@@ -39,11 +39,14 @@ class Suspension:
 
 
 class Suspensions:
-    """The suspended transactions of one worker, at most `limit` of them; overdue after `sweeps` sweeps."""
+    """The suspended transactions of one worker: at most `limit` of them, each for at most `sweeps` sweeps.
+
+    `overdue(context)` is told of one that lasted too long, after it has ended.
+    """
 
     __slots__ = ("_overdue", "_pending", "_sweep", "limit", "sweeps", "total")
 
-    def __init__(self, limit: int, sweeps: int, overdue: Callable[[Context], None]) -> None:
+    def __init__(self, overdue: Callable[[Context], None], limit: int = 100_000, sweeps: int = 60) -> None:
         self.limit = limit
         self.sweeps = sweeps
         self.total = 0
