@@ -92,7 +92,7 @@ def test_timer_may_start_and_cancel_timers_when_it_ends() -> None:
 
     owner.queue.start(1.0, act)
     assert owner.expire(1.0) == []
-    assert owner.armed[-1] == 1.25
+    assert owner.armed == [2.0, 1.0, 1.25]
     assert owner.expire(1.25) == ["odd"]
     assert owner.expire(2.0) == ["again"]
 

@@ -36,6 +36,7 @@ def test_2xx_is_repeated_until_its_ack_which_is_the_users(
     host.clock.advance(4.0)
     assert host.sent_at(b"200") == [0.0, 0.5, 1.5, 3.5]
     assert not host.table.receive(make_request("ACK", branch="z9hG4bK-other", cseq=7, to_tag="bob"))
+    assert host.table._unacknowledged == {}
     host.clock.run()
     assert len(host.sends) == 4
     assert not host.timeouts
@@ -67,4 +68,5 @@ def test_without_an_ack_it_gives_up_after_32_seconds_and_tells(
     assert host.sent_at(b"200") == [0.0, 0.5, 1.5, 3.5, 7.5, 11.5, 15.5, 19.5, 23.5, 27.5, 31.5]
     assert host.clock.now == 32.0
     assert host.timeouts == [accepted]
+    assert host.table._unacknowledged == {}
     assert not host.table.receive(make_request("ACK", branch="z9hG4bK-other", cseq=7, to_tag="bob"))
