@@ -142,7 +142,7 @@ class Registry:
         found = self._pvars.get(name)
         if found is None:
             raise ArgumentError(
-                f"unknown variable '${name}'{self._where_else('variable', name)}",
+                _unknown(f"variable '${name}'", self.elsewhere("variable", name)),
                 suggestion=_prefixed("$", _closest(name, self._pvars)),
             )
         module, declaration, method = found
@@ -160,7 +160,7 @@ class Registry:
         found = self._transforms.get(full)
         if found is None:
             raise ArgumentError(
-                f"unknown transformation '{{{full}}}'{self._where_else('transformation', full)}",
+                _unknown(f"transformation '{{{full}}}'", self.elsewhere("transformation", full)),
                 suggestion=_closest(full, self._transforms),
             )
         _module, method, specs = found
@@ -197,9 +197,13 @@ class Registry:
             return builtin_module_names()
         return self.settings.names()
 
-    def missing_function(self, name: str) -> str:
-        """Return a hint that completes "unknown function": the module that has it and is not loaded, or nothing."""
-        return self._where_else("function", name)
+    def elsewhere(self, what: NameClass, name: str) -> str | None:
+        """Tell which module that is not loaded has a name. Only on the way to an error: it imports them all."""
+        for other in builtin_module_names():
+            kind = None if other in self.modules else find_module(other)
+            if kind is not None and name in _names_of(kind, what):
+                return f'it is in module {other}, which is not loaded: loadmodule "{other}.so"'
+        return None
 
     # ---- reading declarations
 
@@ -217,16 +221,6 @@ class Registry:
                     self._pvars[pvar] = (module, declared.what, method)
             else:
                 self._transforms[declared.what] = (module, method, _param_specs(method, skip=1))
-
-    def _where_else(self, what: str, name: str) -> str:
-        """Look for a name in the modules that are not loaded. Only on the way to an error: it imports them all."""
-        for other in builtin_module_names():
-            if other in self.modules:
-                continue
-            kind = find_module(other)
-            if kind is not None and name in _names_of(kind, what):
-                return f': it is in module {other}, which is not loaded (loadmodule "{other}.so")'
-        return ""
 
 
 class Declared:
@@ -340,6 +334,10 @@ def _transformation(
         return cast("Value", method(value, *[param(context) for param in params]))
 
     return apply
+
+
+def _unknown(what: str, elsewhere: str | None) -> str:
+    return f"unknown {what}" if elsewhere is None else f"unknown {what}: {elsewhere}"
 
 
 def _closest(name: str, names: Iterable[str]) -> str | None:
