@@ -30,8 +30,8 @@ WITHOUT_EFFECT = frozenset(
     open_files_limit phone2tel pmtu_discovery pv_buffer_size pv_buffer_slots pv_cache_action pv_cache_limit
     real_time received_route_mode reply_to_via return_mode rev_dns route_locks_size rt_ktable_cnt rt_policy rt_prio
     rt_timer1_policy rt_timer1_prio rt_timer2_policy rt_timer2_prio rundir server_header
-    server_id server_signature sctp_children sendbuffer shm_force_alloc shm_mem_size sip_parser_log sip_parser_mode sip_warning
-    socket_workers sql_buffer_size statistics stats_name_separator stealth stop_stats
+    server_id server_signature sctp_children sendbuffer shm_force_alloc shm_mem_size sip_parser_log
+    sip_parser_mode sip_warning socket_workers sql_buffer_size statistics stats_name_separator stealth stop_stats
     syn_branch tcp_accept_aliases tcp_accept_haproxy tcp_accept_iplimit tcp_accept_no_cl tcp_async tcp_children
     tcp_clone_rcvbuf tcp_connect_timeout tcp_connection_lifetime tcp_connection_match tcp_conn_wq_max tcp_crlf_ping
     tcp_defer_accept tcp_delayed_ack tcp_fd_cache tcp_keepalive tcp_keepcnt tcp_keepidle tcp_keepintvl tcp_linger2
