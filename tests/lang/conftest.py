@@ -136,6 +136,7 @@ def _spec(name: str, call: Callable[..., Any], *params: ParamKind, **more: Any) 
 FUNCTIONS = (
     _spec("log", log, STR),
     _spec("lazy_log", lazy_log, LAZY),
+    _spec("xlog", lambda context, _level, line: log(context, line), STR, STR),
     _spec("is_method", is_method, STR),
     _spec("search", search, REGEX),
     _spec("reply", record("reply"), INT, STR, optional=1, routes=RouteKind.REQUEST | RouteKind.FAILURE),
@@ -277,7 +278,7 @@ def body(script: Compile) -> Callable[..., list[Any]]:
     """Compile statements as a request route, run it, and return what it did."""
 
     def run(statements: str, **readable: Value) -> list[Any]:
-        return script(f"request_route {{\n{statements}\n}}\n").run(**readable)
+        return script(f"request_route {{\n{statements}\n}}\n").run(RouteKind.REQUEST, "", **readable)
 
     return run
 

@@ -152,17 +152,18 @@ class _Emitter:
         self._finish(sink, 1)
 
     def _if(self, node: If, sink: Sink) -> None:
-        test, ends = self._test(node.condition)
+        test, ends = self._test(node.condition, emit_test)
         then = self.block(node.then, sink)
         orelse = self.block(node.orelse, sink) if node.orelse or sink is not None else []
         if ends:
             orelse = [ast.If(negate(load(RC)), [give(0)], orelse)]
         self._add(ast.If(test, then, orelse))
 
-    # The condition of if and while, and whether `rc` must be tested for 0 where it is false.
-    def _test(self, node: Expression) -> tuple[ast.expr, bool]:
+    # The condition of if and while, and whether `rc` must be tested for 0 where it is false. Without calls, numbers
+    # above 0 are true for if, numbers other than 0 for while.
+    def _test(self, node: Expression, emit: Callable[[Scope, Expression], ast.expr]) -> tuple[ast.expr, bool]:
         if not has_calls(node):
-            return emit_test(self.scope, node), False
+            return emit(self.scope, node), False
         if in_place(node):
             if not begins_with_call(node):
                 self._add(assign(RC, constant(1)))
@@ -177,7 +178,7 @@ class _Emitter:
         limit = self.unit.max_loops
         rounds: object = range(limit) if limit > 0 else repeat(None)
         outer, self.scope.body = self.scope.body, []
-        test, ends = self._test(node.condition)
+        test, ends = self._test(node.condition, emit_condition)
         self.loops.append(value)
         body = self.block(node.body, value)
         self.loops.pop()
@@ -293,7 +294,7 @@ class _Emitter:
         tests: list[ast.expr] = []
         for label in labels:
             if label.is_regex and isinstance(label.value, Text):
-                search = self.unit.bind(compile_regex(label.value.value).search, "search")
+                search = self.unit.bind(compile_regex(label.value.value, ignore_case=False).search, "search")
                 tests.append(compare(call(search, load(name)), ast.IsNot(), constant(None)))
             elif label.value is not None:
                 tests.append(compare(load(name), ast.Eq(), constant(label.value.value)))

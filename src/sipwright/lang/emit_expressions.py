@@ -285,7 +285,7 @@ def _emit_truth(scope: Scope, node: Expression) -> ast.expr:
             return compare(left, _COMPARISONS[node.op](), right)
     if isinstance(node, Unary):
         if node.op == "defined":
-            return compare(emit_value(scope, node.operand), ast.IsNot(), constant(None))
+            return _is_none(emit_value(scope, node.operand), equal=False)
         if node.op == "strempty":
             return negate(emit_text(scope, node.operand))
     return emit_integer(scope, node)
@@ -354,9 +354,8 @@ def _emit_unary_integer(scope: Scope, node: Unary) -> ast.expr:
 def _emit_equality(scope: Scope, node: Binary) -> ast.expr:
     equal = node.op == "=="
     left, right = node.left, node.right
-    if _is_null(right) or _is_null(left):
-        value = emit_value(scope, left if _is_null(right) else right)
-        return compare(value, ast.Is() if equal else ast.IsNot(), constant(None))
+    if isinstance(right, Var) and right.pv.name == "null":  # x == $null asks whether x is defined
+        return _is_none(emit_value(scope, left), equal)
     if isinstance(left, Myself) or isinstance(right, Myself):
         value = emit_value(scope, left if isinstance(right, Myself) else right)
         made = call(scope.unit.bind(scope.unit.namespace.is_myself, "is_myself"), context(), value)
@@ -509,5 +508,7 @@ def _as_number(truth: ast.expr) -> ast.expr:
     return ast.IfExp(truth, constant(1), constant(0))
 
 
-def _is_null(node: Expression) -> bool:
-    return isinstance(node, Var) and node.pv.name == "null"
+def _is_none(value: ast.expr, equal: bool) -> ast.expr:
+    if isinstance(value, ast.Constant):
+        return constant((value.value is None) == equal)
+    return compare(value, ast.Is() if equal else ast.IsNot(), constant(None))

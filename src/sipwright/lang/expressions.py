@@ -1,6 +1,6 @@
 """Parsing of expressions: owns the operators and their precedence, which are Kamailio's.
 
-    ||   &&   |   &   ^   <<   >>   == != =~ !~ eq ne ieq ine   < > <= >=   + -   * / mod   ! ~ -   defined   (int) (str)
+    ||   &&   |   &   ^   <<   >>   == != =~ !~ eq ne ieq ine   < > <= >=   + -   * / mod  ! ~ -  defined  (int) (str)
 
 from loose to tight, those of two operands going to the left; `or`, `and`, `not` and `%` are other spellings.
 """

@@ -1,6 +1,6 @@
 """Regular expressions of scripts: owns the way from POSIX extended syntax, which Kamailio uses, to Python's.
 
-They are case-insensitive, `.` matches line ends too, `^` and `$` only the ends of the text.
+They are case-insensitive (but for the labels of a switch), `.` matches line ends too, `^` and `$` only the ends of the text.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _CLASS = re.compile(r"\[:([a-z]+):\]")
 
 
 @lru_cache(maxsize=1024)
-def compile_regex(pattern: str) -> re.Pattern[str]:
+def compile_regex(pattern: str, *, ignore_case: bool = True) -> re.Pattern[str]:
     """Compile a regular expression of a script. ArgumentError: it is none; `offset` is into the pattern."""
     try:
-        return re.compile(_to_python(pattern), re.IGNORECASE | re.DOTALL)
+        return re.compile(_to_python(pattern), re.DOTALL | (re.IGNORECASE if ignore_case else re.NOFLAG))
     except re.error as error:
         raise ArgumentError(f"bad regular expression: {error.msg}", error.pos) from None
 

@@ -42,6 +42,7 @@ class Unit:
         self._names: dict[int, str] = {}
         # Objects are found by identity, so they must outlive the names.
         self._bound: list[object] = []
+        self._route_names: dict[int, str] = {}
         self._routes_of_kind: dict[RouteKind, dict[str, Route]] = {}
 
     def bind(self, value: object, hint: str) -> ast.expr:
@@ -68,9 +69,7 @@ class Unit:
 
     def route_name(self, route: Route) -> str:
         """Return the global name of a route's function; it may not be there yet."""
-        key = (route.kind.name or "").lower()
-        plain = "".join(c if c.isalnum() and c.isascii() else "_" for c in route.name)
-        return f"route_{key}_{plain}_{route.line}_{id(route):x}"
+        return self._route_names.setdefault(id(route), f"route_{len(self._route_names)}")
 
     def routes_of(self, kind: RouteKind) -> dict[str, Route]:
         """Return the named routes of a kind, by name."""
