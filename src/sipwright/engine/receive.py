@@ -65,12 +65,14 @@ class Receiver:
 
     def _request(self, request: Request, source: Address, socket: Socket) -> None:
         self._stats.received_requests += 1
-        if self.trace is not None:
-            self.trace("receive", None, {"request": request, "source": source})
         if self._absorb(request):
             self._stats.absorbed += 1
+            if self.trace is not None:
+                self.trace("absorb", None, {"request": request})
             return
         context = Context(request, source, socket, REQUEST)
+        if self.trace is not None:
+            self.trace("receive", context, {"request": request})
         method = request.method
         if method == "ACK":
             if self._replier.is_stateless_tag(request.to_tag):
