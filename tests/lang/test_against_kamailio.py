@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -348,32 +348,38 @@ route[DEEP] { route(ZERO); xlog("L_ERR", "R: after ZERO\\n"); }
 # These end the script; they run last, one of them.
 ENDING = ("ZERO", "EXIT", "DEEP")
 
-STATEMENTS = """
-$var(x) = 1; switch ($var(x)) { case 1: xlog("L_ERR", "R: 1\\n"); case 2: xlog("L_ERR", "R: 2\\n"); break; case 3: xlog("L_ERR", "R: 3\\n"); default: xlog("L_ERR", "R: d\\n"); }
-$var(x) = 3; switch ($var(x)) { case 1: xlog("L_ERR", "R: 1\\n"); case 2: xlog("L_ERR", "R: 2\\n"); break; case 3: xlog("L_ERR", "R: 3\\n"); default: xlog("L_ERR", "R: d\\n"); }
-switch ($var(x)) { case 9: default: xlog("L_ERR", "R: d\\n"); break; case 3: xlog("L_ERR", "R: 3\\n"); }
-switch ($avp(a)) { case "abd": xlog("L_ERR", "R: abd\\n"); break; case /"^AB": xlog("L_ERR", "R: regex\\n"); break; default: xlog("L_ERR", "R: d\\n"); }
-switch ($avp(a)) { case 0: xlog("L_ERR", "R: 0\\n"); break; default: xlog("L_ERR", "R: d\\n"); }
-switch ($avp(n)) { case 0: xlog("L_ERR", "R: n0\\n"); break; default: xlog("L_ERR", "R: nd\\n"); }
-switch ($avp(n)) { case "": xlog("L_ERR", "R: ne\\n"); break; default: xlog("L_ERR", "R: nd\\n"); }
-switch ($rm) { case "INVITE": case "OPTIONS": xlog("L_ERR", "R: io\\n"); break; case "BYE": xlog("L_ERR", "R: bye\\n"); }
-$var(i) = 0; while ($var(i) < 5) { $var(i) = $var(i) + 1; switch ($var(i)) { case 3: break; default: xlog("L_ERR", "R: loop $var(i)\\n"); } if ($var(i) == 4) break; }
-$var(i) = 0; while ($var(i) - 3) { $var(i) = $var(i) + 1; xlog("L_ERR", "R: while $var(i)\\n"); }
-$var(i) = 3; while ($var(i) > 0 && is_method("OPTIONS")) { $var(i) = $var(i) - 1; xlog("L_ERR", "R: down $var(i)\\n"); }
-is_method("INVITE"); xlog("L_ERR", "R: rc $rc $retcode $?\\n");
-is_method("INVITE"); $var(q) = $rc; xlog("L_ERR", "R: saved $var(q)\\n");
-is_method("INVITE"); $var(q) = 7; $var(q) = $rc; xlog("L_ERR", "R: over an assignment $var(q)\\n");
-if (is_method("INVITE")) { ; } $var(q) = $rc; xlog("L_ERR", "R: after if $var(q)\\n");
-if (!is_method("INVITE")) { $var(q) = $rc; xlog("L_ERR", "R: in if $var(q)\\n"); }
-route(NEG); $var(q) = $rc; xlog("L_ERR", "R: after route $var(q)\\n");
-if (route(FIVE)) { $var(q) = $rc; xlog("L_ERR", "R: in if route $var(q)\\n"); }
-xlog("L_ERR", "R: dollar $$x $rm {x} %d $avp(n) $(rm{s.len})\\n");
-route("FI" + "VE"); xlog("L_ERR", "R: joined name $rc\\n");
-route($var(name)); xlog("L_ERR", "R: name in a variable $rc\\n");
-if $var(one) == 1 xlog("L_ERR", "R: no parentheses\\n"); else if ($var(one) == 2) { ; } else { ; }
-if ($var(one) == 1) { if ($var(one) == 2) xlog("L_ERR", "R: a\\n"); else xlog("L_ERR", "R: inner else\\n"); }
-xlog("L_ERR", "R: " "adjacent " "strings\\n");
+STATEMENTS = [
+    line.replace('say("', 'xlog("L_ERR", "R: ')
+    for line in """
+$var(x) = 1; switch ($var(x)) { case 1: say("1\\n"); case 2: say("2\\n"); break; case 3: say("3\\n"); \
+default: say("d\\n"); }
+$var(x) = 3; switch ($var(x)) { case 1: say("1\\n"); case 2: say("2\\n"); break; case 3: say("3\\n"); \
+default: say("d\\n"); }
+switch ($var(x)) { case 9: default: say("d\\n"); break; case 3: say("3\\n"); }
+switch ($avp(a)) { case "abd": say("abd\\n"); break; case /"^AB": say("regex\\n"); break; default: say("d\\n"); }
+switch ($avp(a)) { case 0: say("0\\n"); break; default: say("d\\n"); }
+switch ($avp(n)) { case 0: say("n0\\n"); break; default: say("nd\\n"); }
+switch ($avp(n)) { case "": say("ne\\n"); break; default: say("nd\\n"); }
+switch ($rm) { case "INVITE": case "OPTIONS": say("io\\n"); break; case "BYE": say("bye\\n"); }
+$var(i) = 0; while ($var(i) < 5) { $var(i) = $var(i) + 1; switch ($var(i)) { case 3: break; \
+default: say("loop $var(i)\\n"); } if ($var(i) == 4) break; }
+$var(i) = 0; while ($var(i) - 3) { $var(i) = $var(i) + 1; say("while $var(i)\\n"); }
+$var(i) = 3; while ($var(i) > 0 && is_method("OPTIONS")) { $var(i) = $var(i) - 1; say("down $var(i)\\n"); }
+is_method("INVITE"); say("rc $rc $retcode $?\\n");
+is_method("INVITE"); $var(q) = $rc; say("saved $var(q)\\n");
+is_method("INVITE"); $var(q) = 7; $var(q) = $rc; say("over an assignment $var(q)\\n");
+if (is_method("INVITE")) { ; } $var(q) = $rc; say("after if $var(q)\\n");
+if (!is_method("INVITE")) { $var(q) = $rc; say("in if $var(q)\\n"); }
+route(NEG); $var(q) = $rc; say("after route $var(q)\\n");
+if (route(FIVE)) { $var(q) = $rc; say("in if route $var(q)\\n"); }
+say("dollar $$x $rm {x} %d $avp(n) $(rm{s.len})\\n");
+route("FI" + "VE"); say("joined name $rc\\n");
+route($var(name)); say("name in a variable $rc\\n");
+if $var(one) == 1 say("no parentheses\\n"); else if ($var(one) == 2) { ; } else { ; }
+if ($var(one) == 1) { if ($var(one) == 2) say("a\\n"); else say("inner else\\n"); }
+say("" "adjacent " "strings\\n");
 """.strip().splitlines()
+]
 
 OUR_HEADER = "debug=0\n"
 KAMAILIO_HEADER = """#!KAMAILIO
@@ -427,13 +433,13 @@ def _script() -> str:
 
 
 @pytest.fixture(scope="module")
-def kamailio_lines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+def kamailio_lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     if shutil.which("kamailio") is None:
         if os.environ.get("CI"):
             pytest.fail("kamailio is not installed")
         pytest.skip("kamailio is not installed")
     folder = tmp_path_factory.mktemp("kamailio")
-    yield _run_kamailio(folder, KAMAILIO_HEADER + _script())
+    return _run_kamailio(folder, KAMAILIO_HEADER + _script())
 
 
 def _run_kamailio(folder: Path, text: str) -> list[str]:

@@ -259,7 +259,7 @@ class Arguments:
 
 def suggest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most like a wrong one, None when none is."""
-    close = difflib.get_close_matches(name, list(known), 1, 0.7)
+    close = difflib.get_close_matches(name, list(known), 1, 0.6)
     return close[0] if close else None
 
 

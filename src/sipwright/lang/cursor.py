@@ -139,5 +139,5 @@ class Cursor:
             token = self.take()
             if token.kind == "op":
                 depth = max(0, depth + _OPENING.get(token.text, 0))
-            if self.token.newline and self.token.kind == "word" and (depth == 0 or self.at_route_block()):
+            if self.token.newline and self.token.kind in ("word", "pv") and (depth == 0 or self.at_route_block()):
                 return

@@ -58,10 +58,10 @@ def _parse_top(cursor: Cursor, script: Script) -> None:
     elif token.text in ROUTE_KEYWORDS:
         cursor.take()
         raise cursor.fault(f"'[' or '{{' expected after {token.text}, found {cursor.found()}")
-    elif following.kind == "op" and following.text == "(":
-        raise cursor.fault(f"the call of {token.text} stands outside of a route block")
     elif token.text in ("if", "while", "switch", "return", "exit", "drop", "else"):
         raise cursor.fault(f"'{token.text}' stands outside of a route block")
+    elif following.kind == "op" and following.text == "(":
+        raise cursor.fault(f"the call of {token.text} stands outside of a route block")
     else:
         cursor.take()
         raise cursor.fault(f"'=' expected after {token.text}, found {cursor.found()}")

@@ -1,6 +1,7 @@
 """Regular expressions of scripts: owns the way from POSIX extended syntax, which Kamailio uses, to Python's.
 
-They are case-insensitive (but for the labels of a switch), `.` matches line ends too, `^` and `$` only the ends of the text.
+They are case-insensitive (but for the labels of a switch), `.` matches line ends too, `^` and `$` match only the ends
+of the text.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def _end_statement(cursor: Cursor, what: str) -> None:
     if cursor.accept(";"):
         return
     token = cursor.token
-    if token.newline or token.kind == "end" or cursor.sees("}"):
+    if token.newline or token.kind in ("word", "pv", "end") or cursor.sees("}"):
         cursor.faults.add(cursor.before.end, f"';' is missing after {what}")
         return
     raise cursor.fault(f"';' expected after {what}, found {cursor.found()}")
@@ -171,7 +171,10 @@ def _parse_switch(cursor: Cursor, token: Token) -> Statement:
             break
         label = cursor.token
         if not cursor.sees_word("case", "default"):
-            raise cursor.fault(f"'case' or 'default' expected in switch, found {cursor.found()}")
+            cursor.note(cursor.fault(f"'case' or 'default' expected in switch, found {cursor.found()}"))
+            while not (cursor.sees_word("case", "default") or cursor.sees("}") or cursor.token.kind == "end"):
+                cursor.skip_statement()
+            continue
         case = _parse_case(cursor)
         if case.value is None:
             if default:
