@@ -149,6 +149,10 @@ class StartError(SipwrightError):
     """The server cannot start. The message is complete: it is shown to a person as it is."""
 
 
+class CommandError(SipwrightError):
+    """A command cannot do what it was asked. The message is complete: it is shown to a person as it is."""
+
+
 class RpcError(SipwrightError):
     """A JSON-RPC call ended without a result."""
 

@@ -1,1 +1,1 @@
-"""The `sipwright` command."""
+"""The `sipwright` command: a file per subcommand, each with `add_arguments(parser)` and `main(options) -> status`."""
