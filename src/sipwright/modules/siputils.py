@@ -10,10 +10,9 @@ from sipwright.script.context import Context
 from sipwright.script.kinds import NullableStr, Str, WritableVariable
 from sipwright.script.module import Module, function
 from sipwright.script.uris import change_request_uri, parsed_request_uri, parsed_uri
-from sipwright.sip.grammar import Params, parse_params, split_values, unquote
+from sipwright.sip.grammar import Params, parse_params, split_values
 from sipwright.sip.uri import Uri, equivalent
 
-_username = re.compile(r'\busername\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,]*)', re.IGNORECASE).search
 # ITU-T E.164: a plus and 2 to 15 digits.
 _is_e164 = re.compile(r"\+[0-9]{2,15}", re.ASCII).fullmatch
 _is_tel_number = re.compile(r"\+?[0-9]+", re.ASCII).fullmatch
@@ -58,15 +57,6 @@ class Siputils(Module):
         """Tell whether the sender made the request: one Via, and no Record-Route."""
         message = ctx.message
         return 1 if len(message.vias) == 1 and not message.has_header("Record-Route") else -1
-
-    @function()
-    def is_user(self, ctx: Context, name: Str) -> int:
-        """Tell whether the credentials of the request are of that username."""
-        for value in ctx.message.headers("Authorization") + ctx.message.headers("Proxy-Authorization"):
-            match = _username(value)
-            if match is not None:
-                return 1 if unquote(match[1]) == name else -1
-        return -1
 
     @function()
     def is_supported(self, ctx: Context, option: Str) -> int:

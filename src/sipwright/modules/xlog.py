@@ -13,37 +13,19 @@ from sipwright.errors import ArgumentError
 from sipwright.lang.namespace import ParamKind, Value
 from sipwright.script.context import Context
 from sipwright.script.kinds import LazyStr, Str
+from sipwright.script.loglevels import ALERT, BUG, LEVELS, NOTICE, level_of
 from sipwright.script.module import Module, Param, function
 from sipwright.script.services import Services
 
-NOTICE = 25
-BUG = 55
-ALERT = 60
-logging.addLevelName(NOTICE, "NOTICE")
-logging.addLevelName(BUG, "BUG")
-logging.addLevelName(ALERT, "ALERT")
-
-# Kamailio's levels by name and by number.
-_LEVELS = {
-    "L_ALERT": ALERT,
-    "L_BUG": BUG,
-    "L_CRIT2": logging.CRITICAL,
-    "L_CRIT": logging.CRITICAL,
-    "L_ERR": logging.ERROR,
-    "L_WARN": logging.WARNING,
-    "L_NOTICE": NOTICE,
-    "L_INFO": logging.INFO,
-    "L_DBG": logging.DEBUG,
-}
-_NAMES = list(_LEVELS)
-_LEVELS |= {str(number): level for number, level in enumerate(_LEVELS.values(), -5)}
-
 
 def _to_level(value: Value) -> int:
+    text = str(value)
+    if text in LEVELS:
+        return LEVELS[text]
     try:
-        return _LEVELS[str(value)]
-    except KeyError:
-        raise ArgumentError(f"{value!r} is no log level, which is one of {', '.join(_NAMES)}, or -5 to 3") from None
+        return level_of(int(text))
+    except ValueError:
+        raise ArgumentError(f"{value!r} is no log level, which is one of {', '.join(LEVELS)}, or -5 to 3") from None
 
 
 Level = Annotated[int, ParamKind("log level", "a log level, L_ERR for one, or its number", convert=_to_level)]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sipwright.errors import ArgumentError
-from sipwright.modules.pv.encodings import Encodings, core_hash
+from sipwright.modules.pv.encodings import Encodings
 
 URI = "sip:bob:pw@example.com:5070;transport=udp;x=1;lr;r2=on;user=phone;maddr=1.2.3.4;ttl=5;method=INVITE?Subject=hi"
 QUOTED = 'it\'s "q" \\ x'
@@ -218,9 +218,3 @@ TEXTS = st.text(st.characters(codec="utf-8"))
 def test_decoding_gives_back_what_was_encoded(encode: str, decode: str, text: str) -> None:
     module = Encodings(lambda name: name)
     assert getattr(module, decode)(getattr(module, encode)(text)) == text
-
-
-@given(data=st.binary(), size=st.sampled_from([1, 2, 256, 4096]))
-def test_the_hash_is_32_bits_and_less_than_its_size(data: bytes, size: int) -> None:
-    assert 0 <= core_hash(data) < 2**32
-    assert 0 <= core_hash(data, size) < size

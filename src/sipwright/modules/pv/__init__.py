@@ -8,6 +8,7 @@ from __future__ import annotations
 from sipwright.modules.pv.addresses import NameAddrTransformations, UriTransformations
 from sipwright.modules.pv.avp import Avps
 from sipwright.modules.pv.encodings import Encodings
+from sipwright.modules.pv.flag_vars import FlagVariables
 from sipwright.modules.pv.functions import PvFunctions
 from sipwright.modules.pv.identity_vars import IdentityVariables
 from sipwright.modules.pv.lists import ListTransformations
@@ -27,6 +28,7 @@ class Pv(
     UriVariables,
     IdentityVariables,
     TimeVariables,
+    FlagVariables,
     StringTransformations,
     Encodings,
     UriTransformations,

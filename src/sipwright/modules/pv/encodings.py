@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from sipwright.lang.namespace import Value
 from sipwright.modules.pv.kinds import Size, text_of
+from sipwright.script.corehash import core_hash
 from sipwright.script.module import Module, transform
 
 _ALNUM = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
@@ -53,7 +54,7 @@ class Encodings(Module):
     @transform("s.corehash")
     def s_corehash(self, value: Value, size: Size = 0) -> Value:
         """Kamailio's hash, as text; with a size, a power of two, less than it."""
-        return str(core_hash(_bytes(value), size))
+        return str(core_hash(_bytes(value), size=size))
 
     # ---- hexadecimal, base 58, base 64
 
@@ -163,19 +164,6 @@ class Encodings(Module):
     def s_escape_csv(self, value: Value) -> Value:
         """A text as a field of a CSV line (RFC 4180)."""
         return '"' + text_of(value).replace('"', '""') + '"'
-
-
-def core_hash(data: bytes, size: int = 0) -> int:
-    """Return Kamailio's hash of some bytes, 32 bits; of them what is left modulo `size`, a power of two."""
-    number = 0
-    whole = len(data) - len(data) % 4
-    for at in range(0, whole, 4):
-        word = int.from_bytes(data[at : at + 4], "big")
-        number += word ^ word >> 3
-    word = int.from_bytes(data[whole:], "big")
-    number = number + (word ^ word >> 3) & 0xFFFFFFFF
-    number = number + (number >> 11) + (number >> 13) + (number >> 23) & 0xFFFFFFFF
-    return number & size - 1 if size else number
 
 
 def _bytes(value: Value) -> bytes:

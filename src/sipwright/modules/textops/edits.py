@@ -24,4 +24,6 @@ def _to_pattern(value: Value) -> re.Pattern[str]:
 
 
 # Kamailio: this module's expressions ignore case, and `.`, `^` and `$` are about lines.
-LineRegex = Annotated[re.Pattern[str], ParamKind("regex", "a regular expression", convert=_to_pattern)]
+LineRegex = Annotated[
+    re.Pattern[str], ParamKind("regex", "a regular expression", convert=_to_pattern, lone_dollar=True)
+]

@@ -93,4 +93,6 @@ def _to_subst(value: Value) -> Subst:
     return parse_subst(to_text(value))
 
 
-SubstExpression = Annotated[Subst, ParamKind("substitution", "a substitution '/match/replacement/flags'", _to_subst)]
+SubstExpression = Annotated[
+    Subst, ParamKind("substitution", "a substitution '/match/replacement/flags'", _to_subst, lone_dollar=True)
+]
