@@ -11,6 +11,7 @@ from sipwright.modules.pv.encodings import Encodings
 from sipwright.modules.pv.flag_vars import FlagVariables
 from sipwright.modules.pv.functions import PvFunctions
 from sipwright.modules.pv.identity_vars import IdentityVariables
+from sipwright.modules.pv.json_parts import JsonTransformations
 from sipwright.modules.pv.lists import ListTransformations
 from sipwright.modules.pv.message_vars import MessageVariables
 from sipwright.modules.pv.script_vars import ScriptVariables
@@ -34,6 +35,7 @@ class Pv(
     UriTransformations,
     NameAddrTransformations,
     ListTransformations,
+    JsonTransformations,
     PvFunctions,
 ):
     """The module as scripts load it."""
