@@ -69,7 +69,7 @@ def compile_getter(unit: Unit, node: Expression) -> Getter:
     """Compile an expression without calls to a function of the context."""
     scope = Scope(unit, waits=False)
     value = emit_value(scope, node)
-    name = f"expression_{len(unit.globals)}"
+    name = f"_expression_{len(unit.globals)}"
     made: Callable[[Any], Any] = unit.define(
         function(name, [*scope.body, give(value)], waits=False), node.at, "expression"
     )

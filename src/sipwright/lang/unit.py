@@ -69,7 +69,7 @@ class Unit:
 
     def route_name(self, route: Route) -> str:
         """Return the global name of a route's function; it may not be there yet."""
-        return self._route_names.setdefault(id(route), f"route_{len(self._route_names)}")
+        return self._route_names.setdefault(id(route), f"_route_{len(self._route_names)}")
 
     def routes_of(self, kind: RouteKind) -> dict[str, Route]:
         """Return the named routes of a kind, by name."""
