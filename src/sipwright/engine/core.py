@@ -69,7 +69,7 @@ class Core:
         self.receive = self._receiver.receive
         if trace is not None:
             services.set_trace(trace)
-            self._receiver.trace = trace
+            self._receiver.trace = runner.trace = trace
 
     def start(self) -> None:
         """Start the modules and the guard over suspensions."""

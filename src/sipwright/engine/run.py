@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from sipwright.engine.stats import Counters
+from sipwright.engine.trace import Trace
 from sipwright.lang.namespace import Route, RouteKind
 from sipwright.lang.runtime import Site
 from sipwright.script.context import Context
@@ -28,7 +29,7 @@ class Runner:
     `files` are the script's files, to find the script's line in a traceback.
     """
 
-    __slots__ = ("_files", "_log", "_release", "_reply", "_stats", "_suspensions", "request_route")
+    __slots__ = ("_files", "_log", "_release", "_reply", "_stats", "_suspensions", "request_route", "trace")
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Runner:
         self._release = release
         self._stats = stats
         self._log = log
+        self.trace: Trace | None = None
 
     def start(self, context: Context) -> None:
         """Run the request route on a new request."""
@@ -67,12 +69,13 @@ class Runner:
             return False
         self._stats.resumed += 1
         context = suspension.context
+        where = continuation.name if isinstance(continuation, Route) else "in place"
+        if self.trace is not None:
+            self.trace("resume", context, {"where": where})
         if suspension.coroutine is not None:
-            where = "in place"
             self._step(suspension.coroutine, context, continuation)
         else:
             assert isinstance(continuation, Route)
-            where = continuation.name
             self.run(continuation, context)
         if context.answered or context.suspension is not None:
             return True
