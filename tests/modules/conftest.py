@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sipwright.errors import ConfigErrors
 from sipwright.lang.namespace import RouteKind, Value, Variable
 from sipwright.script.context import Context
 from sipwright.script.registry import Registry
@@ -15,6 +16,7 @@ from sipwright.script.settings import Settings
 from sipwright.sip.message import Request
 from sipwright.sip.parse import parse
 from sipwright.testing.clock import FakeClock
+from sipwright.testing.script import ScriptDriver, run_script
 
 INVITE = b"""INVITE sip:bob:pw@example.com:5070;transport=udp;x=1 SIP/2.0
 Via: SIP/2.0/UDP 192.0.2.1:5999;branch=z9hG4bK776
@@ -159,6 +161,41 @@ class Script:
         cls, _, rest = name.partition(".")
         parts = [[param] for param in params]
         return self.registry.transformation(cls, rest, parts)(self.ctx, value)
+
+
+class Compiled:
+    """Runs route bodies as compiled scripts."""
+
+    MODULES = "tm sl pv xlog textops textopsx siputils maxfwd cfgutils kex sanity htable".split()
+
+    def run(self, body: str, data: bytes = INVITE, more: str = "", before: str = "") -> ScriptDriver:
+        """Run the body of a request_route on a message; `before` goes before it, `more` behind it."""
+        loads = "".join(f'loadmodule "{name}.so"\n' for name in self.MODULES)
+        return run_script(f"{loads}{before}\nrequest_route {{\n{body}\n}}\n{more}", data)
+
+    def log(self, body: str, data: bytes = INVITE, more: str = "", before: str = "") -> list[str]:
+        """Return the lines that a body writes, without the prefix of scripts."""
+        return [line.removeprefix("<script>: ") for line in self.run(body, data, more, before).log]
+
+    def value(self, expression: str, body: str = "", data: bytes = INVITE) -> str:
+        """Return what a text with variables is, after some statements."""
+        return self.log(f'{body} xlog("{expression}");', data)[-1]
+
+    def is_true(self, *conditions: str, body: str = "", data: bytes = INVITE) -> list[bool]:
+        """Tell which conditions are true."""
+        tests = "".join(f'if ({condition}) xlog("yes"); else xlog("no");\n' for condition in conditions)
+        return [line == "yes" for line in self.log(body + tests, data)]
+
+    def fault(self, body: str) -> str:
+        """Return what is wrong with a body, in the words of the compiler."""
+        with pytest.raises(ConfigErrors) as caught:
+            self.run(body)
+        return str(caught.value.errors[0].message)
+
+
+@pytest.fixture
+def compiled() -> Compiled:
+    return Compiled()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Functions that are always there, without any module loaded (Kamailio's core cookbook).
 
-They change the Request-URI (`$ru`), set flags of the message, and write to the log. `$rc` is here, too. `$rc` is here, too.
+They change the Request-URI (`$ru`), set flags of the message, and write to the log. `$rc` is here, too.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from collections.abc import Callable
 
 from sipwright.errors import SipParseError
 from sipwright.lang.namespace import Value
-from sipwright.lang.namespace import Value
 from sipwright.script.context import Context
 from sipwright.script.flags import Flag, is_flag_set, reset_flag, set_flag
 from sipwright.script.kinds import Int, Str
 from sipwright.script.loglevels import level_of
-from sipwright.script.module import Module, function, pvar, pvar
+from sipwright.script.module import Module, function, pvar
 from sipwright.script.uris import change_request_uri, parsed_request_uri, parsed_uri
 from sipwright.sip.grammar import parse_host_port, split_values
 
@@ -23,11 +22,6 @@ class Core(Module):
     """What every script has."""
 
     name = "core"
-
-    @pvar("rc", "retcode", "?")
-    def pv_rc(self, ctx: Context) -> Value:
-        """What the last function returned."""
-        return ctx.rc
 
     # ---- flags of the message
 
