@@ -129,6 +129,8 @@ class Binder:
 
     def _bind_block(self, block: RouteBlock) -> None:
         kind = _KINDS[block.keyword]
+        if block.name == "0" and kind in (RouteKind.REQUEST, RouteKind.ONREPLY):
+            block.name = ""  # an old way to write the block without a name
         key = kind, block.name
         written = f"{block.keyword}[{block.name}]" if block.name else block.keyword
         known = self.routes.get(key)

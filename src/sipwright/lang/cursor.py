@@ -127,7 +127,9 @@ class Cursor:
                 depth += _OPENING.get(text, 0)
                 if text == "}" and depth == 0:
                     self.take()
-                    return
+                    if not self.sees_word("else"):
+                        return
+                    continue
             elif self.token.newline and self.at_route_block():
                 return
             self.take()

@@ -176,7 +176,17 @@ def _parse_word(cursor: Cursor) -> Expression:
         return Text(token.spot, name.lower())
     if name in _WORD_OPERATORS:
         cursor.faults.add(token.spot, f"an expression expected before '{name}'")
+    if cursor.sees(".") and not cursor.token.space:
+        return _parse_host(cursor, token)
     return Word(token.spot, name)
+
+
+# A host name without quotes, as old scripts have it: `src_ip == proxy.example.com`.
+def _parse_host(cursor: Cursor, token: Token) -> Text:
+    name = token.text
+    while not cursor.token.space and cursor.token.text in (".", "-") and cursor.ahead().kind in ("word", "number"):
+        name += cursor.take().text + cursor.take().text
+    return Text(token.spot, name)
 
 
 def variable(token: Token, name: str) -> Var:

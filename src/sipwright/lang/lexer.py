@@ -79,6 +79,7 @@ _NUMBER_WORDS = {
     **dict.fromkeys(("yes", "true", "on", "enable"), 1),
     **dict.fromkeys(("no", "false", "off", "disable"), 0),
 }
+_PV_END = re.compile(r"[;\n]")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _BETWEEN_STRINGS = re.compile(r'[ \t\r\n\b]*"')
 
@@ -184,9 +185,8 @@ class Lexer:
             value, after = self._string(source, at, fixed)
         elif kind == "pv":
             pv, after = self._pv(source, at, spot)
-            if pv is None:
-                return after
-            value = self._var(pv, source, spot, fixed)
+            # A variable that cannot be read is told once; a number stands in its place.
+            kind, value = ("number", 0) if pv is None else ("pv", self._var(pv, source, spot, fixed))
         elif kind == "number":
             value = _number(text)
         elif kind == "word":
@@ -211,8 +211,8 @@ class Lexer:
         except ArgumentError as error:
             fault_at = spot if spot.file is not source else Spot(source, error.offset or at)
             self._faults.add(fault_at, error.message)
-            end = source.text.find("\n", at)
-            return None, end if end >= 0 else len(source.text)
+            end = _PV_END.search(source.text, at)
+            return None, end.start() if end is not None else len(source.text)
         return pv, pv.end
 
     def _var(self, pv: Pv, source: SourceFile, spot: Spot, fixed: Token | None) -> Var:

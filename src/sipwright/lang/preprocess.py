@@ -62,14 +62,14 @@ class Defines:
         self.substitutions: list[Substitution] = []
 
     def define(self, directive: str, text: str) -> None:
-        """Take `NAME [value]`, lines joined already. ArgumentError: no name, or one that is defined already."""
+        """Take `NAME [value]`, lines joined already. ArgumentError: no name, or one with another value already."""
         match = _DEFINE.match(text)
         if match is None:
             raise ArgumentError(f"#!{directive} needs a name of letters, digits and underscores")
         name = match[1]
         value = text[match.end() :].strip()
         if name in self.values:
-            if directive.startswith("try"):
+            if directive.startswith("try") or self.values[name] == value:
                 return
             if not directive.startswith("redef"):
                 raise ArgumentError(f"'{name}' is defined already; #!redefine changes it")
