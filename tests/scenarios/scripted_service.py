@@ -2,7 +2,7 @@
 
 It shares no code with the library under test: its netstrings are its own. A behaviour is a function that gets each
 call as it comes, with the connection it came on, and sends whatever it likes, whenever it likes. Every payload that
-came is kept in `calls`.
+came is kept in `calls`, but the notifications that only ask whether it is connected: `probes` counts those.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeAlias
+
+from tests.scenarios.scripts import PROBE
 
 HOST = "127.0.0.1"
 ABSENT = object()
@@ -100,6 +102,7 @@ class ScriptedService:
     def __init__(self, behaviour: Behaviour, port: int = 0) -> None:
         self.behaviour = behaviour
         self.calls: list[Call] = []
+        self.probes = 0
         self.connections: list[ServiceConnection] = []
         self.errors: list[Exception] = []
         self._changed = threading.Condition()
@@ -203,6 +206,9 @@ class ScriptedService:
         return end
 
     def _take(self, call: Call) -> None:
+        if call.method == PROBE:
+            self.probes += 1
+            return
         with self._changed:
             self.calls.append(call)
             self._changed.notify_all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+PROBE = "are_you_there"  # the notification by which a scenario learns that a service is connected
+
 PREAMBLE = """\
 #!KAMAILIO
 children=1
@@ -26,6 +28,11 @@ modparam("jsonrpcc", "servers", "{servers}")
 request_route {{
     if ($rU == "ready") {{
         sl_send_reply("200", "Ready");
+        exit;
+    }}
+    if ($rU == "connected") {{
+        jsonrpc_notification("{probe}", "[]");
+        sl_send_reply("200", "OK");
         exit;
     }}
     route(SCENARIO);
@@ -55,4 +62,4 @@ def script(routes: str, *ports: int, parameters: str = "", servers: str | None =
     """
     if servers is None:
         servers = " ".join(f"127.0.0.1:{port},1" for port in ports)
-    return PREAMBLE.format(debug=debug, servers=servers, parameters=parameters) + routes
+    return PREAMBLE.format(probe=PROBE, debug=debug, servers=servers, parameters=parameters) + routes
