@@ -41,7 +41,7 @@ class Pv:
 TextPart: TypeAlias = str | Pv
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\?")
-_TRANSFORM_NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_]*)")
+_TRANSFORM_NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_.]*)")
 _INDEX = re.compile(r"\s*(-?\d+|\*)\s*\]")
 _VARIABLE_START = re.compile(r"\$(?=[A-Za-z_(?])")
 

@@ -1,7 +1,7 @@
 """Regular expressions of scripts: owns the way from POSIX extended syntax, which Kamailio uses, to Python's.
 
 They are case-insensitive (but for the labels of a switch), `.` matches line ends too, `^` and `$` match only the ends
-of the text.
+of the text. With `multiline`, as some functions have it, these three are about the lines of the text instead.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ _CLASS = re.compile(r"\[:([a-z]+):\]")
 
 
 @lru_cache(maxsize=1024)
-def compile_regex(pattern: str, *, ignore_case: bool = True) -> re.Pattern[str]:
+def compile_regex(pattern: str, *, ignore_case: bool = True, multiline: bool = False) -> re.Pattern[str]:
     """Compile a regular expression of a script. ArgumentError: it is none; `offset` is into the pattern."""
+    flags = (re.MULTILINE if multiline else re.DOTALL) | (re.IGNORECASE if ignore_case else re.NOFLAG)
     try:
-        return re.compile(_to_python(pattern), re.DOTALL | (re.IGNORECASE if ignore_case else re.NOFLAG))
+        return re.compile(_to_python(pattern, "$" if multiline else r"\Z"), flags)
     except re.error as error:
         raise ArgumentError(f"bad regular expression: {error.msg}", error.pos) from None
 
 
-def _to_python(pattern: str) -> str:
+def _to_python(pattern: str, end: str) -> str:
     if "[" not in pattern and "$" not in pattern:
         return pattern
     out: list[str] = []
@@ -52,7 +53,7 @@ def _to_python(pattern: str) -> str:
             out.append(piece)
         else:
             # Python's `$` would match before a line end, too.
-            out.append(r"\Z" if character == "$" else character)
+            out.append(end if character == "$" else character)
             at += 1
     return "".join(out)
 

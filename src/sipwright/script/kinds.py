@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Annotated, Any
 
 from sipwright.errors import ArgumentError
@@ -27,6 +26,7 @@ from sipwright.lang.namespace import (
     Value,
     Variable,
 )
+from sipwright.lang.regex import compile_regex
 
 
 def to_text(value: Value) -> str:
@@ -51,39 +51,6 @@ def to_int(value: Value) -> int:
 def to_text_or_empty(value: Value) -> str:
     """Return a value as text, `$null` as the empty string."""
     return "" if value is None else str(value)
-
-
-_POSIX_CLASSES = {
-    "[:alpha:]": "A-Za-z",
-    "[:digit:]": "0-9",
-    "[:alnum:]": "A-Za-z0-9",
-    "[:upper:]": "A-Z",
-    "[:lower:]": "a-z",
-    "[:space:]": r"\s",
-    "[:blank:]": r" \t",
-    "[:punct:]": r"!-/:-@\[-`{-~",
-    "[:xdigit:]": "A-Fa-f0-9",
-    "[:cntrl:]": r"\x00-\x1f\x7f",
-    "[:print:]": " -~",
-    "[:graph:]": "!-~",
-}
-
-
-@lru_cache(maxsize=1024)
-def compile_regex(pattern: str, flags: re.RegexFlag = re.IGNORECASE | re.DOTALL) -> re.Pattern[str]:
-    """Compile a regular expression of a script (POSIX extended, case-insensitive as in Kamailio).
-
-    ArgumentError: it is none, with the offset of the fault.
-    """
-    text = pattern
-    if "[:" in text:
-        for name, members in _POSIX_CLASSES.items():
-            text = text.replace(name, members)
-    try:
-        return re.compile(text, flags)
-    except re.error as error:
-        offset = error.pos if text == pattern else None
-        raise ArgumentError(f"bad regular expression: {error.msg}", offset) from None
 
 
 def _to_regex(value: Value) -> re.Pattern[str]:

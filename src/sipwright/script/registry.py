@@ -169,7 +169,18 @@ class Registry:
             raise ArgumentError(f"{{{full}}} takes {_count(required, len(specs), 'parameter')}, found {len(params)}")
         if not params:
             return lambda _context, value: cast("Value", method(value))
-        return _transformation(method, [_parameter(spec.kind, part) for spec, part in zip(specs, params, strict=False)])
+        getters = [_parameter(spec.kind, part) for spec, part in zip(specs, params, strict=False)]
+
+        def apply(context: Any, value: Value) -> Value:
+            try:
+                return cast("Value", method(value, *[get(context) for get in getters]))
+            except ArgumentError as error:
+                # Kamailio: a parameter that is wrong at run time is logged, and the value is missing.
+                if self._services is not None:
+                    self._services.log.error("{%s}: %s", full, error.message)
+                return None
+
+        return apply
 
     def is_myself(self, context: Any, uri: Value) -> bool:  # noqa: ARG002 - the Protocol gives the context
         """Tell whether a URI or an address is this server's."""
@@ -325,15 +336,6 @@ def _parameter(kind: ParamKind, parts: Sequence[Part]) -> Callable[[Any], object
         constant = convert("".join(part for part in parts if isinstance(part, str)))
         return lambda _context: constant
     return lambda context: convert(text(context))
-
-
-def _transformation(
-    method: Callable[..., Any], params: Sequence[Callable[[Any], object]]
-) -> Callable[[Any, Value], Value]:
-    def apply(context: Any, value: Value) -> Value:
-        return cast("Value", method(value, *[param(context) for param in params]))
-
-    return apply
 
 
 def _unknown(what: str, elsewhere: str | None) -> str:

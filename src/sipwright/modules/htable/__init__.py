@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 from sipwright.errors import ArgumentError
 from sipwright.lang.namespace import ParamKind, Part, Value, Variable
+from sipwright.lang.regex import compile_regex
 from sipwright.modules.htable.store import Item, MemoryStore
 from sipwright.modules.htable.table import Table, count_test, matcher, parse_definition
 from sipwright.script.context import Context
-from sipwright.script.kinds import Int, Str, compile_regex, prepare_text, to_int
+from sipwright.script.kinds import Int, Str, prepare_text, to_int
 from sipwright.script.module import Module, Param, VariableUse, function, pvar_factory
 from sipwright.script.services import Services
 

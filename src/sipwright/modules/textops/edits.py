@@ -6,8 +6,9 @@ import re
 from typing import Annotated
 
 from sipwright.lang.namespace import ParamKind, Value
+from sipwright.lang.regex import compile_regex
 from sipwright.script.context import Context
-from sipwright.script.kinds import compile_regex, to_text
+from sipwright.script.kinds import to_text
 from sipwright.sip.edits import Edits
 
 
@@ -20,7 +21,7 @@ def edits_of(ctx: Context) -> Edits:
 
 
 def _to_pattern(value: Value) -> re.Pattern[str]:
-    return compile_regex(to_text(value), re.IGNORECASE | re.MULTILINE)
+    return compile_regex(to_text(value), multiline=True)
 
 
 # Kamailio: this module's expressions ignore case, and `.`, `^` and `$` are about lines.

@@ -13,7 +13,8 @@ from typing import Annotated
 
 from sipwright.errors import ArgumentError
 from sipwright.lang.namespace import ParamKind, Value
-from sipwright.script.kinds import compile_regex, to_text
+from sipwright.lang.regex import compile_regex
+from sipwright.script.kinds import to_text
 
 _group = re.compile(r"\\([0-9])|\\(.)", re.DOTALL)
 
@@ -45,19 +46,18 @@ def parse_subst(text: str) -> Subst:
         raise ArgumentError("a substitution is written '/match/replacement/flags'", 0)
     match, at = _until(text, 1, delimiter)
     replacement, end = _until(text, at, delimiter)
-    flags = re.MULTILINE
-    count = 1
+    ignore_case, multiline, count = False, True, 1
     for offset, flag in enumerate(text[end:], end):
         if flag == "g":
             count = 0
         elif flag == "i":
-            flags |= re.IGNORECASE
+            ignore_case = True
         elif flag == "s":
-            flags = (flags & ~re.MULTILINE) | re.DOTALL
+            multiline = False
         else:
             raise ArgumentError(f"unknown flag '{flag}' of a substitution; flags are g, i and s", offset)
     try:
-        pattern = compile_regex(match, flags)
+        pattern = compile_regex(match, ignore_case=ignore_case, multiline=multiline)
     except ArgumentError as error:
         raise ArgumentError(error.message, None if error.offset is None else error.offset + 1) from None
     return Subst(pattern, _pieces(replacement, pattern.groups, at), count)
