@@ -232,6 +232,9 @@ class FakeNamespace:
     def event_routes(self) -> Iterable[str]:
         return ("fake:start", "tm:local-request")
 
+    def elsewhere(self, what: NameClass, name: str) -> str | None:
+        return "it is in module other, which is not loaded" if name == "other_function" else None
+
     def names(self, what: NameClass) -> Iterable[str]:
         if what == "function":
             return [spec.name for spec in FUNCTIONS]

@@ -70,8 +70,12 @@ class Arguments:
         """Find the function of a call and bind its arguments to its parameters."""
         specs = self._namespace.functions(call.name)
         if not specs:
-            close = suggest(call.name, self._namespace.names("function"))
-            self._faults.add(call.at, f"unknown function '{call.name}'; is its module loaded?", close)
+            elsewhere = self._namespace.elsewhere("function", call.name)
+            if elsewhere is not None:
+                self._faults.add(call.at, f"unknown function '{call.name}': {elsewhere}")
+            else:
+                close = suggest(call.name, self._namespace.names("function"))
+                self._faults.add(call.at, f"unknown function '{call.name}'", close)
             return
         count = len(call.args)
         spec = next((s for s in specs if _required(s) <= count <= len(s.params)), None)

@@ -161,5 +161,8 @@ class Namespace(Protocol):
     def event_routes(self) -> Iterable[str]:
         """Return the names of the event routes that something may run, `"tm:local-request"` for one."""
 
+    def elsewhere(self, what: NameClass, name: str) -> str | None:
+        """Say where else an unknown name is, `it is in module xlog, which is not loaded ...`; None: nowhere."""
+
     def names(self, what: NameClass) -> Iterable[str]:
         """Return all known names of a class, for suggestions."""

@@ -143,7 +143,7 @@ class Registry:
         if found is None:
             raise ArgumentError(
                 _unknown(f"variable '${name}'", self.elsewhere("variable", name)),
-                suggestion=_prefixed("$", _closest(name, self._pvars)),
+                suggestion=_prefixed("$", _closest(name, self.names("variable"))),
             )
         module, declaration, method = found
         if declaration.factory:
@@ -161,7 +161,7 @@ class Registry:
         if found is None:
             raise ArgumentError(
                 _unknown(f"transformation '{{{full}}}'", self.elsewhere("transformation", full)),
-                suggestion=_closest(full, self._transforms),
+                suggestion=_closest(full, self.names("transformation")),
             )
         _module, method, specs = found
         required = sum(not spec.optional for spec in specs)
@@ -197,16 +197,14 @@ class Registry:
         return [name for module in self.modules.values() for name in module.event_routes]
 
     def names(self, what: NameClass) -> Iterable[str]:
-        """Return all known names of a class."""
-        if what == "function":
-            return list(self._functions)
-        if what == "variable":
-            return list(self._pvars)
-        if what == "transformation":
-            return list(self._transforms)
+        """Return all known names of a class, those of modules that are not loaded too. Only on the way to an error."""
         if what == "module":
             return builtin_module_names()
-        return self.settings.names()
+        if what == "global":
+            return self.settings.names()
+        kinds = {type(module) for module in self.modules.values()}
+        kinds.update(kind for kind in map(find_module, builtin_module_names()) if kind is not None)
+        return sorted(set[str]().union(*(_names_of(kind, what) for kind in kinds)))
 
     def elsewhere(self, what: NameClass, name: str) -> str | None:
         """Tell which module that is not loaded has a name. Only on the way to an error: it imports them all."""
