@@ -243,7 +243,7 @@ class OpenNamespace:
     def event_routes(self) -> list[str]:
         return ["htable:mod-init", "tm:local-request"]
 
-    def elsewhere(self, what: NameClass, name: str) -> str | None:
+    def elsewhere(self, _what: str, _name: str) -> str | None:
         return None
 
     def names(self, _what: str) -> list[str]:
