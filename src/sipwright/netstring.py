@@ -11,6 +11,8 @@ from sipwright.errors import NetstringParseError
 
 MAX_DIGITS = 9
 _COMMA = 0x2C
+# The usual lengths as they are written; a look here takes 20 ns, checking and converting digits 100.
+_SIZES = {b"%d" % size: size for size in range(1024)}
 
 
 def encode(payload: bytes) -> bytes:
@@ -48,18 +50,19 @@ class Decoder:
             data = bytes(buffer)
             buffer.clear()
         payloads: list[bytes] = []
-        position, end, find = 0, len(data), data.find
+        position, end, find, get_size, max_size = 0, len(data), data.find, _SIZES.get, self._max_size
         while position < end:
             colon = find(b":", position, position + MAX_DIGITS + 1)
             digits = data[position : colon if colon >= 0 else position + MAX_DIGITS + 1]
-            # `isdigit` of bytes is true for ASCII digits only; "0" is the one length that starts with a zero.
-            if colon < 0 or not digits.isdigit() or (digits[0] == 0x30 and len(digits) > 1):
-                self._check_partial_length(digits, colon >= 0, payloads)
-                self._keep(data, position, 0)
-                break
-            size = int(digits)
-            if size > self._max_size:
-                raise self._fault(f"length {size} is over the limit of {self._max_size} bytes", payloads)
+            size = get_size(digits, -1) if colon >= 0 else -1
+            if size < 0:
+                self._check_length(digits, colon >= 0, payloads)
+                if colon < 0:
+                    self._keep(data, position, 0)
+                    break
+                size = int(digits)
+            if size > max_size:
+                raise self._fault(f"length {size} is over the limit of {max_size} bytes", payloads)
             start = colon + 1
             comma = start + size
             if comma >= end:
@@ -75,12 +78,12 @@ class Decoder:
         self._buffer += data[position:]
         self._need = need
 
-    def _check_partial_length(self, digits: bytes, ended: bool, payloads: list[bytes]) -> None:
-        """Raise unless the digits can be the beginning of a length whose colon has not come yet."""
+    def _check_length(self, digits: bytes, ended: bool, payloads: list[bytes]) -> None:
+        """Raise unless the digits are a length, or can be the beginning of one when they have not ended yet."""
         if ended and not digits:
             raise self._fault("no digits before the colon", payloads)
         if not digits.isdigit():
-            # A colon further on does not matter: the first byte that is no digit is the fault.
+            # `isdigit` of bytes is true for ASCII digits only. A colon further on does not matter.
             raise self._fault("not a length", payloads)
         if digits[0] == 0x30 and len(digits) > 1:
             raise self._fault("length with a leading zero", payloads)

@@ -219,7 +219,8 @@ def test_a_budget_of_attempts_is_used_up(max_attempts: int, attempts: int) -> No
 def test_a_success_resets_the_budget() -> None:
     loop = FakeLoop()
     endpoint = make_endpoint(loop=loop, max_attempts=2)
-    endpoint._fail("refused"), endpoint._fail("refused")
+    endpoint._fail("refused")
+    endpoint._fail("refused")
     connect(endpoint)
     for _ in range(10):
         if endpoint.connection:

@@ -13,7 +13,6 @@ from sipwright.errors import RpcAnswerError, RpcClosedError, RpcConnectionError,
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.groups import Group
 from sipwright.jsonrpc.messages import INTERNAL_ERROR, NOT_JSON, PARSE_ERROR, Error, decode_json
-from sipwright.timerqueue import Timer
 
 Status = Literal["ok", "error", "timeout", "failure", "cancelled"]
 
@@ -28,17 +27,16 @@ CLOSED: Final = "the client was closed"
 
 
 class Plan:
-    """What a call may do besides being sent once: further tries, and waiting for a server."""
+    """What a call may do besides being sent once: the further tries of a call with `retry`."""
 
-    __slots__ = ("asked", "group", "is_patient", "slice", "slices_left", "tries_left")
+    __slots__ = ("asked", "group", "slice", "slices_left", "tries_left")
 
-    def __init__(self, group: Group, tries: int, slices: int, slice_: float, is_patient: bool) -> None:
+    def __init__(self, group: Group, tries: int, slices: int, slice_: float) -> None:
         self.group = group
         self.tries_left = tries
         # An idempotent call may be asked again when its part of the time is over: `slices_left` counts the parts.
         self.slices_left = slices
         self.slice = slice_
-        self.is_patient = is_patient
         self.asked: list[str] = []
 
 
@@ -65,13 +63,15 @@ class PendingCall:
         "result",
         "started",
         "status",
-        "timer",
+        "table",
+        "when",
     )
     # Set by the client right after the call is made, the end when it ends; not in __init__ because each store counts.
     id: int
-    timer: Timer
     started: float
     ended: float
+    when: float
+    table: dict[PendingCall, None]
 
     def __init__(
         self, method: str, params: bytes | None, done: Callable[[Any, PendingCall], object], argument: Any
@@ -83,7 +83,8 @@ class PendingCall:
         self.status: Status | None = None
         self.connection: Connection | None = None
         self.plan: Plan | None = None
-        self.queue: dict[PendingCall, Group] | None = None
+        # The client's table of unsent calls while the call is in it, with its group and whether it waits for ever.
+        self.queue: dict[PendingCall, tuple[Group, bool]] | None = None
         self.result: bytes | None = None
         self.error: Error | None = None
         self.reason = ""
@@ -103,7 +104,7 @@ class PendingCall:
         if self.status is None:
             self.status = CANCELLED
             self.ended = self.started
-            self.timer.cancel()
+            del self.table[self]
             self.argument = None
             if self.queue is not None:
                 del self.queue[self]

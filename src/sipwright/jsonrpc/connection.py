@@ -42,8 +42,8 @@ class ConnectionOwner(Protocol):
 class Connection(asyncio.Protocol):
     """A protocol for `loop.create_connection` or `loop.create_server`.
 
-    `pending` is the peer's table. `error_handler(context)` takes exceptions of callbacks, as
-    `loop.call_exception_handler` does.
+    `pending` is the peer's table, `server` the name that the owner gave the other end. Exceptions of callbacks go to
+    the loop's exception handler.
     """
 
     __slots__ = (

@@ -104,7 +104,12 @@ class Endpoint:
     async def _connect_socket(self) -> socket.socket:
         """Return a socket that is connected to the first address that takes it."""
         failure: OSError = OSError("the name has no addresses")
-        addresses = await self._loop.getaddrinfo(self.address.host, self.address.port, type=socket.SOCK_STREAM)
+        host, port = self.address.host, self.address.port
+        try:
+            # Without a question to anybody; only a name costs a thread, so that it does not block.
+            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            addresses = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for family, kind, protocol, _, address in addresses:
             sock = socket.socket(family, kind, protocol)
             try:

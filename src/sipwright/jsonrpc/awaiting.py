@@ -1,0 +1,98 @@
+"""Calls that a task waits for (L2): the way from the end of a call back into `async` code.
+
+An asyncio.Future per call would do the same, but each future wakes its task by a callback of its own, which costs as
+much as sending the call. asyncio lets a task wait for any object that has the attributes of a future (see
+`asyncio.isfuture`): here such a small one per call, and all tasks whose calls ended in one turn of the loop are woken
+by one callback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Generator
+from contextvars import Context
+from typing import Any
+
+from sipwright.jsonrpc.calls import CANCELLED, PendingCall
+
+
+class Waker:
+    """Wakes the tasks whose calls ended, all in the next turn of the loop."""
+
+    __slots__ = ("_ended", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._ended: deque[CallFuture] = deque()
+
+    def wake(self, future: CallFuture) -> None:
+        """Wake the task that waits for the call."""
+        ended = self._ended
+        if not ended:
+            self._loop.call_soon(self._wake_all)
+        ended.append(future)
+
+    def _wake_all(self) -> None:
+        ended = self._ended
+        try:
+            while ended:
+                future = ended.popleft()
+                wakeup = future.wakeup
+                if wakeup is not None:
+                    future.wakeup = None
+                    future.context.run(wakeup, future)
+        finally:
+            # A task that ends the program (KeyboardInterrupt) leaves the others to the next turn.
+            if ended:
+                self._loop.call_soon(self._wake_all)
+
+
+class CallFuture:
+    """What the task that made a call awaits, once: gives the call's `value()`. Cancelling the task cancels the call.
+
+    Give `ended` and the object itself as `done` and `argument` of the call, then set `call`.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_loop", "_message", "_waker", "call", "context", "wakeup")
+
+    call: PendingCall
+    context: Context
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, waker: Waker) -> None:
+        self._asyncio_future_blocking = False
+        self._loop = loop
+        self._waker = waker
+        self._message: object = None
+        self.wakeup: Callable[[CallFuture], object] | None = None
+
+    def ended(self, _call: PendingCall) -> None:
+        """Take the end of the call (`done`)."""
+        self._waker.wake(self)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if self.call.status is None:
+            self._asyncio_future_blocking = True
+            yield self
+        return self.call.value()
+
+    # What asyncio.Task asks of a future
+
+    def add_done_callback(self, wakeup: Callable[[CallFuture], object], *, context: Context) -> None:
+        """Take what wakes the task."""
+        self.wakeup = wakeup
+        self.context = context
+
+    def cancel(self, msg: object = None) -> bool:
+        """Give the call up, and have CancelledError raised in the task."""
+        if self.call.status is not None:
+            return False
+        self.call.cancel()
+        self._message = msg
+        self._waker.wake(self)
+        return True
+
+    def result(self) -> None:
+        """Raise CancelledError in the task if the call was given up; other outcomes are raised by `__await__`."""
+        if self.call.status == CANCELLED:
+            raise asyncio.CancelledError(self._message) if self._message is not None else asyncio.CancelledError
