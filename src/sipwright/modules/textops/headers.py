@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
+from sipwright.lang.namespace import ParamKind, Value
 from sipwright.modules.textops.edits import LineRegex, edits_of
 from sipwright.modules.textops.subst import SubstExpression
 from sipwright.script.context import Context
-from sipwright.script.kinds import Str
+from sipwright.script.kinds import Str, to_text
 from sipwright.script.module import Module, function
+from sipwright.sip.headers import header_key
+
+
+def _to_key(value: Value) -> str:
+    return header_key(to_text(value))
+
+
+HeaderKey = Annotated[str, ParamKind("header", "the name of a header", convert=_to_key)]
 
 
 class HeaderFunctions(Module):
     """Looking for, adding, removing and changing headers."""
 
     @function()
-    def is_present_hf(self, ctx: Context, name: Str) -> int:
+    def is_present_hf(self, ctx: Context, key: HeaderKey) -> int:
         """Tell whether there is a header of that name."""
-        return 1 if ctx.message.has_header(name) else -1
+        for field in ctx.message.fields():
+            if field[0] == key:
+                return 1
+        return -1
 
     @function()
     def is_present_hf_re(self, ctx: Context, pattern: LineRegex) -> int:
