@@ -1,0 +1,109 @@
+"""Every example is run as a user runs it: `sipwright rpc serve`, `sipwright run` and `sipwright send`, as processes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SIPWRIGHT = [sys.executable, "-m", "sipwright"]
+
+pytestmark = pytest.mark.scenario
+
+Start = Callable[..., Path]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a `sipwright` that goes on running; returns its log once `pattern` is in it."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(*arguments: str, pattern: str = "ready") -> Path:
+            log = tmp_path / f"{arguments[0]}.log"
+            with log.open("wb") as file:
+                process = subprocess.Popen([*SIPWRIGHT, *arguments], stdout=file, stderr=file)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            deadline = time.monotonic() + 10
+            while not re.search(pattern, log.read_text()):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.01)
+            return log
+
+        yield begin
+
+
+def send(method: str, user: str, port: int) -> tuple[int, str]:
+    done = subprocess.run(
+        [*SIPWRIGHT, "send", method, f"sip:{user}@127.0.0.1:{port}"], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout
+
+
+def free_port(kind: int = socket.SOCK_DGRAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def test_first_script_asks_its_service(start: Start, tmp_path: Path) -> None:
+    rpc_port, sip_port = free_port(socket.SOCK_STREAM), free_port()
+    start("rpc", "serve", str(EXAMPLES / "first_service.py"), "--listen", f"127.0.0.1:{rpc_port}")
+    # The file names its address, as a first script does; nothing else is changed.
+    script = tmp_path / "first.cfg"
+    script.write_text((EXAMPLES / "first.cfg").read_text().replace("127.0.0.1:9999", f"127.0.0.1:{rpc_port}"))
+    start("run", "-f", str(script), "-l", f"udp:127.0.0.1:{sip_port}", pattern="connected to JSON-RPC server")
+    status, replies = send("OPTIONS", "alice", sip_port)
+    assert (status, replies.splitlines()[0]) == (0, "SIP/2.0 200 alice is in the garden")
+    status, replies = send("INVITE", "bob", sip_port)
+    assert status == 0
+    assert "SIP/2.0 100 Trying" in replies
+    assert "SIP/2.0 200 bob is at work" in replies
+    status, replies = send("OPTIONS", "carol", sip_port)
+    assert (status, replies.splitlines()[0]) == (1, "SIP/2.0 404 error: nobody knows carol")
+
+
+def test_manual_script_reports_the_result(start: Start, tmp_path: Path) -> None:
+    rpc_port, sip_port = free_port(socket.SOCK_STREAM), free_port()
+    service = tmp_path / "service.py"
+    service.write_text(
+        "def update_user(id, name): print('updated', id, name, flush=True)\n"
+        "def get_user(id): return {'id': id, 'name': 'Petros'}\n"
+    )
+    calls = start("rpc", "serve", str(service), "--listen", f"127.0.0.1:{rpc_port}")
+    define = f'SERVERS="127.0.0.1:{rpc_port},2 127.0.0.1:{free_port(socket.SOCK_STREAM)},1"'
+    log = start(
+        *("run", "-f", str(EXAMPLES / "manual.cfg"), "-A", define, "-l", f"udp:127.0.0.1:{sip_port}"),
+        pattern="connected to JSON-RPC server",
+    )
+    status, replies = send("OPTIONS", "1234", sip_port)
+    assert status == 0
+    assert 'X-User: {"id":1234,"name":"Petros"}\n' in replies
+    assert 'Result received: {"id":1234,"name":"Petros"}\n' in log.read_text()
+    assert "updated 1234 Petros\n" in calls.read_text()
+
+
+def test_manual_script_reports_the_error(start: Start, tmp_path: Path) -> None:
+    sip_port = free_port()
+    define = f'SERVERS="127.0.0.1:{free_port(socket.SOCK_STREAM)},1"'
+    log = start("run", "-f", str(EXAMPLES / "manual.cfg"), "-A", define, "-l", f"udp:127.0.0.1:{sip_port}")
+    status, replies = send("INVITE", "1234", sip_port)
+    assert status == 1
+    assert "SIP/2.0 503 No Service" in replies
+    assert "Error received: failure\n" in log.read_text()
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.cfg")), ids=lambda path: path.name)
+def test_every_script_is_good_as_it_stands(path: Path) -> None:
+    done = subprocess.run([*SIPWRIGHT, "check", str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "config file ok\n", "")
