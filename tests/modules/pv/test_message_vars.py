@@ -120,6 +120,13 @@ def test_parts_that_are_missing(load: Any, name: str, value: object) -> None:
     assert load("pv", data=MESSAGE).get(name) == value
 
 
+def test_messages_are_numbered(load: Any) -> None:
+    script = load("pv")
+    assert [script.get("mi"), script.get("mi")] == [1, 1]
+    script.ctx = script.context()
+    assert script.get("mi") == 2
+
+
 def test_headers_by_name_and_index(load: Any) -> None:
     script = load("pv")
     assert script.get("hdr", "X-A") == "one"

@@ -26,6 +26,8 @@ LINES = "l1\nl2\r\nl3"
         ("12", "s.int", [], 12),
         ("-7", "s.int", [], -7),
         ("12abc", "s.int", [], None),
+        (" 12", "s.int", [], None),
+        ("1_2", "s.int", [], None),
         ("", "s.int", [], None),
         ("abcdef", "s.substr", ["1", "0"], "bcdef"),
         ("abcdef", "s.substr", ["-2", "0"], "ef"),

@@ -5,9 +5,11 @@ URIs of the message are in uri_vars.py, the time in time_vars.py.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 from sipwright.errors import ArgumentError, SipParseError
 from sipwright.lang.namespace import Value, Variable
@@ -23,6 +25,10 @@ _LISTS = ("contact", "record-route", "route", "via")
 
 class MessageVariables(Module):
     """The variables of the message."""
+
+    def __init__(self, require: Callable[[str], Any]) -> None:
+        super().__init__(require)
+        self._ids = itertools.count(1)
 
     # ---- first line, body, buffer
 
@@ -50,6 +56,16 @@ class MessageVariables(Module):
     def pv_mt(self, ctx: Context) -> Value:
         """1 for a request, 2 for a reply."""
         return 1 if ctx.response is None else 2
+
+    @pvar("mi")
+    def pv_mi(self, ctx: Context) -> Value:
+        """A number of the message, in the order in which messages asked for it; of this worker only."""
+        if ctx.extra is None:
+            ctx.extra = {}
+        if "mi" not in ctx.extra:
+            ctx.extra["mi"] = next(self._ids)
+        number: int = ctx.extra["mi"]
+        return number
 
     @pvar("rb")
     def pv_rb(self, ctx: Context) -> Value:

@@ -6,6 +6,7 @@ nothing (an offset behind the end); `{s.int}` of what is no number is `$null`.
 
 from __future__ import annotations
 
+import re
 import time
 
 from sipwright.lang.namespace import Value
@@ -13,6 +14,7 @@ from sipwright.modules.pv.kinds import Character, Size, text_of
 from sipwright.script.kinds import Int, NullableStr
 from sipwright.script.module import Module, transform
 
+_is_integer = re.compile(r"[+-]?[0-9]+", re.ASCII).fullmatch
 _BLANK = " \t\r\n"
 _BRACKETS = ("()", "[]", "{}", "<>")
 
@@ -30,10 +32,7 @@ class StringTransformations(Module):
         """The integer that a text is; `$null` when it is none."""
         if isinstance(value, int):
             return value
-        try:
-            return int(value or "", 10)
-        except ValueError:
-            return None
+        return int(value) if value is not None and _is_integer(value) else None
 
     @transform("s.substr")
     def s_substr(self, value: Value, offset: Int, length: Size) -> Value:
