@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test lint format bench docs clean
+.PHONY: help install demo test test-cores lint format bench docs clean
 
 help:
 	@echo "make demo     run the main job: a server, a JSON-RPC service and SIP requests, drawn as ladders"
 	@echo "make test     run the tests (those that need SIPp or Kamailio are skipped where it is not installed)"
+	@echo "make test-cores  only the tests of the protocol cores, in under two seconds"
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    the benchmarks, beside Kamailio and the Python peers where they are installed"
 	@echo "make docs     build the documentation into site/"
@@ -28,6 +29,14 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# The cores have neither event loop nor sockets; their tests take less than two seconds.
+CORES := tests/test_netstring.py tests/test_timerqueue.py tests/sip tests/transaction tests/lang \
+	$(wildcard $(addprefix tests/jsonrpc/test_,addresses.py deadlines.py dispatch.py lenient.py messages.py peer.py \
+	resulttext.py template.py))
+
+test-cores: install
+	$(BIN)/python -m pytest -q -m "not scenario" $(CORES)
 
 lint: install
 	$(BIN)/ruff check .

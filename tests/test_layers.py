@@ -12,7 +12,7 @@ PACKAGE = SRC / "sipwright"
 
 # What may be imported from our own package, by prefix, longest prefix of the importing module first.
 L0_OWN = ["sipwright.errors", "sipwright.timerqueue", "sipwright.netstring"]
-CORE_RPC = ["messages", "lenient", "template", "resulttext", "peer", "dispatch"]
+CORE_RPC = ["addresses", "deadlines", "dispatch", "lenient", "messages", "peer", "resulttext", "template"]
 RPC = ["sipwright.jsonrpc"]
 ALLOWED: dict[str, list[str]] = {
     "sipwright": [],

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from sipwright.errors import JsonParseError
@@ -398,7 +398,6 @@ def joined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return elements(padded, "[]") | elements(member, "{}")
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.tuples(BLANKS, st.recursive(NUMBERS | WORDS | STRINGS, joined, max_leaves=6), BLANKS).map("".join))
 @example("[1e, 1.e+, -.5, 00.5, -01.50]")
 @example("{'a':1,\"a\":2,}")
@@ -426,7 +425,6 @@ TOKENS = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(TOKENS, max_size=8).map("".join))
 @example("{a:1}")
 @example("'it\\'s'")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sipwright.sip.message import Request, Response
@@ -181,7 +181,6 @@ def run(name: str, reliable: bool, steps: Sequence[Step]) -> set[Transition]:
 @pytest.mark.parametrize("name", MACHINES)
 @pytest.mark.parametrize("reliable", [False, True])
 def test_machine_follows_its_table_in_any_order_of_events(name: str, reliable: bool) -> None:
-    @settings(max_examples=200, deadline=None)
     @given(st.lists(SERVER_STEPS if name.endswith("server") else CLIENT_STEPS, max_size=12))
     def follows(steps: list[Step]) -> None:
         run(name, reliable, steps)
