@@ -102,6 +102,7 @@ class ScriptedService:
     def __init__(self, behaviour: Behaviour, port: int = 0) -> None:
         self.behaviour = behaviour
         self.calls: list[Call] = []
+        self.answers: list[dict[str, Any]] = []  # to requests that a behaviour has sent
         self.probes = 0
         self.connections: list[ServiceConnection] = []
         self.errors: list[Exception] = []
@@ -206,6 +207,9 @@ class ScriptedService:
         return end
 
     def _take(self, call: Call) -> None:
+        if "method" not in call.members:
+            self.answers.append(call.members)
+            return
         if call.method == PROBE:
             self.probes += 1
             return

@@ -18,6 +18,7 @@ loadmodule "pv.so"
 loadmodule "xlog.so"
 loadmodule "textops.so"
 loadmodule "siputils.so"
+loadmodule "kex.so"
 loadmodule "htable.so"
 loadmodule "jsonrpcc.so"
 
