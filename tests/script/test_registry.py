@@ -8,6 +8,7 @@ import pytest
 
 from sipwright.errors import ArgumentError
 from sipwright.lang.namespace import RouteKind, Value, Variable
+from sipwright.script import absent
 from sipwright.script import registry as registry_file
 from sipwright.script.kinds import Int, LazyStr, Regex, Str
 from sipwright.script.module import Module, Param, VariableUse, function, pvar, pvar_factory, transform
@@ -174,6 +175,20 @@ def test_an_unknown_parameter_or_module_is_told_with_a_suggestion(registry: Regi
     with pytest.raises(ArgumentError) as caught:
         registry.load_module("jsonrp.so")
     assert caught.value.suggestion == "jsonrpc"
+
+
+def test_what_kamailio_has_and_sipwright_has_not_is_told_as_such(registry: Registry) -> None:
+    with pytest.raises(ArgumentError, match="module 'rr' of Kamailio is not part of sipwright"):
+        registry.load_module("rr.so")
+    registry.set_param("rr", "enable_full_lr", 0)  # told once is enough
+    assert registry.elsewhere("function", "t_relay") == "sipwright answers requests and does not relay them"
+
+
+def test_the_lists_of_absent_names_name_nothing_that_is_here() -> None:
+    here = set(registry_file.builtin_module_names())
+    assert not here & absent.MODULES
+    functions = set(Registry(Settings()).names("function"))
+    assert not functions & absent.RELAYING
 
 
 def test_a_module_that_needs_another_is_refused_without_it() -> None:

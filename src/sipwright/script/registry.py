@@ -25,6 +25,7 @@ from sipwright.lang.namespace import (
     Value,
     Variable,
 )
+from sipwright.script.absent import said_of_function, said_of_module
 from sipwright.script.kinds import prepare_text
 from sipwright.script.module import (
     FunctionDeclaration,
@@ -91,6 +92,10 @@ class Registry:
             return
         kind = find_module(short)
         if kind is None:
+            said = said_of_module(short)
+            if said is not None:
+                self._ignored.add(short)
+                raise ArgumentError(said)
             raise ArgumentError(f"unknown module '{name}'", suggestion=_closest(short, builtin_module_names()))
         for other in kind.requires:
             if other not in self.modules:
@@ -212,7 +217,7 @@ class Registry:
             kind = None if other in self.modules else find_module(other)
             if kind is not None and name in _names_of(kind, what):
                 return f'it is in module {other}, which is not loaded: loadmodule "{other}.so"'
-        return None
+        return said_of_function(name) if what == "function" else None
 
     # ---- reading declarations
 
