@@ -1,14 +1,26 @@
-"""How many examples property tests try: few by default, so that a run is quick; many in CI, or when asked for.
+"""What all tests share: the mark of those that start real processes, and how many examples property tests try.
 
-HYPOTHESIS_PROFILE=thorough make test
+Few examples by default, so that a run is quick; many in CI, or when asked for:
+
+    HYPOTHESIS_PROFILE=thorough make test
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("quick", max_examples=20, deadline=None)
 settings.register_profile("thorough", max_examples=300, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "thorough" if os.environ.get("CI") else "quick"))
+
+SCENARIOS = Path(__file__).parent / "scenarios"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SCENARIOS in item.path.parents:
+            item.add_marker(pytest.mark.scenario)

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.scenario
+
 SETUP = """
   $avp(s) = "5"; $avp(i) = 5; $avp(a) = "abc"; $avp(A) = "ABC"; $avp(e) = ""; $avp(z) = 0; $avp(x) = "12abc";
   $avp(neg) = -7; $avp(s10) = "10"; $avp(s9) = "9"; $avp(h) = "0x10"; $avp(o) = "010"; $avp(five) = "05";
