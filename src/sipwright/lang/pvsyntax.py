@@ -170,6 +170,4 @@ def _find_close(text: str, at: int, opening: str, closing: str, start: int) -> i
             depth -= 1
             if depth == 0:
                 return position
-        elif character == "\n":
-            break
     raise ArgumentError(f"'{closing}' is missing in the variable", start)
