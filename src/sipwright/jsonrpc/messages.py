@@ -70,8 +70,8 @@ _NEITHER = Error(
 decode_message = msgspec.json.Decoder(Message).decode
 """Decode the usual payload, one object. Raises one of NOT_JSON for all others: `decode` says what they are."""
 
-NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError)
-"""What decoding raises; UnicodeDecodeError where a string is not UTF-8."""
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises; UnicodeDecodeError where a string is not UTF-8, RecursionError where it nests too deeply."""
 
 decode_json = msgspec.json.decode
 encode_json = msgspec.json.Encoder().encode
