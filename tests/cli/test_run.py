@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from sipwright.cli import run
 from sipwright.cli.run import listen_addresses
 from sipwright.errors import CommandError
+from sipwright.script.loglevels import NOTICE
 from sipwright.script.settings import Settings, parse_listen
 from sipwright.testing.fakerpc import FakeRpcServer, never
 
@@ -109,6 +111,18 @@ def test_addresses_of_the_command_line_are_beside_those_of_the_script() -> None:
 
 def test_without_any_address_every_ipv4_address_is_listened_on() -> None:
     assert [str(address) for address in listen_addresses([], Settings(port=5070))] == ["udp:0.0.0.0:5070"]
+
+
+@pytest.mark.usefixtures("_log_is_put_back")
+def test_a_script_can_have_the_log_in_syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "SYSLOG", tmp_path / "log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(str(run.SYSLOG))
+        handler = run.start_log(Settings(log_stderror=False), to_stderr=False)
+        run.logger.log(NOTICE, "asked")
+        handler.close()
+        daemon, notice = 3, 5
+        assert syslog.recv(1000).startswith(b"<%d>sipwright[" % (8 * daemon + notice))
 
 
 def test_a_malformed_address_is_a_command_error() -> None:

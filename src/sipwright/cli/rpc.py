@@ -108,7 +108,7 @@ async def call_method(options: argparse.Namespace) -> int:
 
 def _show_outcome(call: PendingCall) -> int:
     if call.result is not None:
-        print(call.result.decode())
+        print(call.result.decode("utf-8", "replace"))
         return 0
     if call.error is None:
         raise CommandError(str(call.exception()))

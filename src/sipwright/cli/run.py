@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import sipwright
 from sipwright.cli.check import add_defines, parse_defines, report
@@ -59,7 +60,7 @@ def main(options: argparse.Namespace) -> int:
     listen = listen_addresses(options.listen, script.settings)
     if options.check_only:
         return report(script)
-    _start_log(script.settings, options.to_stderr)
+    start_log(script.settings, to_stderr=options.to_stderr)
     for note in _notes(script):
         logger.info("note: %s", note)
     asyncio.run(serve(script, listen))
@@ -103,6 +104,17 @@ async def serve(script: Script, listen: Sequence[ListenAddress]) -> None:
         stopping.cancel()
 
 
+class _Syslog(logging.handlers.SysLogHandler):
+    """The system's log, which knows Kamailio's levels."""
+
+    priority_map: ClassVar = {
+        **logging.handlers.SysLogHandler.priority_map,
+        "NOTICE": "notice",
+        "ALERT": "alert",
+        "BUG": "crit",
+    }
+
+
 class _Signals:
     """SIGTERM and SIGINT as two events, the second for those who cannot wait."""
 
@@ -116,16 +128,18 @@ class _Signals:
         (self.second if self.first.is_set() else self.first).set()
 
 
-def _start_log(settings: Settings, to_stderr: bool) -> None:
+def start_log(settings: Settings, *, to_stderr: bool) -> logging.Handler:
+    """Send the log where the script or `-E` says, from the level of the script's `debug` on."""
     handler: logging.Handler
     if to_stderr or settings.log_stderror or not SYSLOG.exists():
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "%H:%M:%S"))
     else:
-        handler = logging.handlers.SysLogHandler(str(SYSLOG), logging.handlers.SysLogHandler.LOG_DAEMON)
+        handler = _Syslog(str(SYSLOG), _Syslog.LOG_DAEMON)
         handler.setFormatter(logging.Formatter("sipwright[%(process)d]: %(levelname)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(level_of(settings.debug))
+    return handler
 
 
 def _notes(script: Script) -> list[str]:
