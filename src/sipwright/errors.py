@@ -99,7 +99,10 @@ class ArgumentError(SipwrightError, ValueError):
 
 
 class ConfigError(SipwrightError):
-    """One fault of a script file. `line` and `column` count from 1; `source` is the text of that line."""
+    """One fault of a script file. `line` and `column` count from 1; `source` is the text of that line.
+
+    A fault of the file as a whole has line and column 0.
+    """
 
     def __init__(
         self,
@@ -120,7 +123,8 @@ class ConfigError(SipwrightError):
 
     def __str__(self) -> str:
         """Return the fault as a compiler prints it: place, message, source line, caret, suggestion."""
-        lines = [f"{self.file}:{self.line}:{self.column}: {self.message}"]
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        lines = [f"{place}: {self.message}"]
         if self.source:
             indent = "".join("\t" if c == "\t" else " " for c in self.source[: self.column - 1])
             lines += [f"    {self.source}", f"    {indent}^"]

@@ -74,7 +74,7 @@ def compile_file(
     try:
         text = read(path)
     except OSError as error:
-        raise ConfigErrors([ConfigError(f"cannot be read: {error.strerror or error}", path, 0, 0)]) from None
+        raise ConfigErrors([ConfigError(f"cannot read the file: {error.strerror or error}", path, 0, 0)]) from None
     return compile_script(text, namespace, path, defines, read)
 
 

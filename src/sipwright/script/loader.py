@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sipwright.errors import ArgumentError, ConfigError, ConfigErrors
-from sipwright.lang.compiler import compile_script, read_script
+from sipwright.lang.compiler import Program, compile_file, compile_script, read_script
 from sipwright.lang.namespace import Route, RouteKind
 from sipwright.lang.runtime import Reporter
 from sipwright.script.registry import Registry
@@ -39,28 +39,28 @@ def load_script(path: str | Path, defines: Mapping[str, str] | None = None) -> S
     and column each; a file that cannot be read is one of them.
     """
     name = str(path)
-    try:
-        text = read_script(name)
-    except OSError as error:
-        raise ConfigErrors([ConfigError(f"cannot read the file: {error.strerror}", name, 1, 1)]) from None
-    return load_text(text, name, defines)
+    return _load(name, lambda registry, read: compile_file(name, registry, defines, read))
 
 
 def load_text(text: str, name: str = "script.cfg", defines: Mapping[str, str] | None = None) -> Script:
     """Check a script that is given as text; `name` stands for its file in messages and include paths."""
+    return _load(name, lambda registry, read: compile_script(text, registry, name, defines, read))
+
+
+def _load(name: str, compile_: Callable[[Registry, Callable[[str], str]], Program]) -> Script:
     registry = Registry(Settings())
     files = {name}
 
     def read(path: str) -> str:
-        included = read_script(path)
+        text = read_script(path)
         files.add(path)
-        return included
+        return text
 
-    program = compile_script(text, registry, name, defines, read)
+    program = compile_(registry, read)
     try:
         registry.mod_init()
     except ArgumentError as error:
-        raise ConfigErrors([ConfigError(error.message, name, 1, 1, suggestion=error.suggestion)]) from None
+        raise ConfigErrors([ConfigError(error.message, name, 0, 0, suggestion=error.suggestion)]) from None
     return Script(
         path=name,
         files=frozenset(files),
