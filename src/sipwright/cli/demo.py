@@ -36,8 +36,6 @@ SCRIPT = Path(__file__).parent / "manual.cfg"
 CLIENT, SIPWRIGHT, SERVICE, SECOND = range(4)
 PARTIES = ("SIP client", "sipwright", "service", "second service")
 
-# Seconds after the final reply for what is still on its way: the ACK of an INVITE, the report of a service.
-AFTERMATH = 0.05
 START_TIMEOUT = 5.0
 REPLY_TIMEOUT = 2.0
 
@@ -67,7 +65,10 @@ def add_arguments(_parser: argparse.ArgumentParser) -> None:
 
 def main(_options: argparse.Namespace) -> int:
     """Show everything; 0 when each request ended as it has to."""
-    return asyncio.run(_show(_style()))
+    try:
+        return asyncio.run(_show(_style()))
+    except TimeoutError:
+        raise CommandError("the demonstration gave up: its services did not answer for seconds") from None
 
 
 def _style() -> Style:
@@ -100,7 +101,7 @@ async def _show(style: Style) -> int:
         good = True
         for number, act in enumerate(ACTS, 1):
             print(f"\n{number}. {act.title}\n", flush=True)
-            status = await _play(act, services[0], client, port, recording)
+            status = await _play(act, services, client, port, recording)
             good = good and status == act.status
             parties = PARTIES if act.is_killed else PARTIES[:SECOND]
             print("\n".join(draw(parties, recording.take(), style)), flush=True)
@@ -108,14 +109,16 @@ async def _show(style: Style) -> int:
     return 0 if good else 1
 
 
-async def _play(act: Act, service: Service, client: SipClient, port: int, recording: Recording) -> int:
-    service.behave(act.behaviour)
-    recording.when_asked = service.kill if act.is_killed else None
+async def _play(act: Act, services: list[Service], client: SipClient, port: int, recording: Recording) -> int:
+    await services[0].behave(act.behaviour)
+    recording.when_asked = services[0].kill if act.is_killed else None
     uri = f"sip:1234@127.0.0.1:{port}"
     contact = [f"Contact: <sip:demo@{client.sent_by}>"]
     outgoing = Outgoing(act.method, uri, f"<sip:demo@{client.sent_by}>;tag=demo", f"<{uri}>", contact)
     final = await client.exchange(outgoing, lambda _reply: None)
-    await asyncio.sleep(AFTERMATH)
+    for service in services:
+        # It obeys after what it has reported before.
+        await service.behave("answer")
     return final.status
 
 
@@ -203,6 +206,7 @@ class Service:
         self._recording = recording
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._obeys = asyncio.Event()
         self.port = 0
 
     async def start(self) -> None:
@@ -219,11 +223,16 @@ class Service:
         self.port = int(detail)
         self._reader = asyncio.get_running_loop().create_task(self._follow())
 
-    def behave(self, behaviour: str) -> None:
-        """Tell it what to do with calls from now on."""
+    async def behave(self, behaviour: str) -> None:
+        """Tell it what to do with calls from now on, and wait until it obeys; nothing when it has ended."""
         assert self._process is not None
         assert self._process.stdin is not None
+        if self._reader is None or self._reader.done():
+            return
+        self._obeys.clear()
         self._process.stdin.write(f"{behaviour}\n".encode())
+        async with asyncio.timeout(START_TIMEOUT):
+            await self._obeys.wait()
 
     def kill(self) -> None:
         """Kill it, as the system does: it has no time for anything."""
@@ -234,10 +243,13 @@ class Service:
         try:
             while True:
                 at, event, detail = await self._read()
-                self._recording.report(self._party, at, event, detail)
+                if event == "obey":
+                    self._obeys.set()
+                else:
+                    self._recording.report(self._party, at, event, detail)
         except msgspec.DecodeError:
             # An empty or half a line: the process has ended.
-            pass
+            self._obeys.set()
 
     async def _read(self) -> tuple[float, str, str]:
         assert self._process is not None

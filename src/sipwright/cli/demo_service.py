@@ -2,7 +2,8 @@
 
 It takes a free port and serves the two methods of manual.cfg. Each line on stdin is what it does with calls from then
 on: `answer`, `error` or `silent`. Each line on stdout tells what happened, as a JSON array: the time in seconds (on the
-monotonic clock that all processes share), `ready`, `receive` or `answer`, and the port or the message in short.
+monotonic clock that all processes share); `ready`, `obey`, `receive` or `answer`; and the port, the line from stdin, or
+the message in short.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ async def main() -> None:
     report("ready", str(server.port))
     while line := await lines.readline():
         behaviour.now = line.decode().strip()
+        report("obey", behaviour.now)
     await server.close(timeout=0)
 
 
