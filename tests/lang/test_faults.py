@@ -99,6 +99,8 @@ TOP_LEVEL: list[tuple[str, list[tuple[int, int, str]]]] = [
     ("", [(1, 1, "the script has no request_route")]),
     ("request_route {\n if (1) {\n exit;\n}\nroute[A] { exit; }\n", [(1, 15, "not closed: a '}' is missing")]),
     ("request_route {\n if (1) {\n exit;\n}\n", [(1, 15, "not closed: a '}' is missing")]),
+    ("request_route {\nswitch ($rm) {\nexit;\nroute[A] { exit; }\n",
+     [(2, 14, "the switch that begins here is not closed"), (3, 1, "'case' or 'default' expected")]),
     ("request_route { exit; }\n}\nroute[A] { lgo(); }\n",
      [(2, 1, "this '}' closes nothing"), (3, 12, "unknown function")]),
     ("request_route { exit; }\nroute[A] { exit; }\nroute[A] { exit; }\n",

@@ -24,6 +24,7 @@ from sipwright.lang.regex import compile_regex
         ("[a&&b]", "&", True),
         (r"^[\d.]+$", "10.1", True),
         ("[$]", "$", True),
+        ("^[+--]+$", "+-", True),
         ("(a|b){2}", "ab", True),
     ],
 )
@@ -35,7 +36,7 @@ def test_case_can_be_told_apart() -> None:
     assert compile_regex("^abc", ignore_case=False).search("ABC") is None
 
 
-@pytest.mark.parametrize("pattern", ["(", "[a", "*a", "a{2,1}"])
+@pytest.mark.parametrize("pattern", ["(", "[a", "[[:alpha:]", "x[[b", "*a", "a{2,1}"])
 def test_bad_expressions_are_faults(pattern: str) -> None:
     with pytest.raises(ArgumentError, match="bad regular expression"):
         compile_regex(pattern)

@@ -476,7 +476,7 @@ def _emit_argument(scope: Scope, argument: Argument) -> ast.expr:
 def _define_guarded(unit: Unit, node: Call) -> str:
     assert node.spec is not None
     scope = Scope(unit, waits=node.spec.suspends)
-    name = f"call_{node.name}_{len(unit.globals)}"
+    name = f"_call_{node.name}_{len(unit.globals)}"
     names: list[ast.expr] = []
     for position, argument in enumerate(node.arguments):
         if argument.is_constant:

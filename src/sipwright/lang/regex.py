@@ -79,6 +79,7 @@ def _bracket(pattern: str, start: int) -> tuple[str, int]:
             out.append(pattern[at : at + 2])
             at += 2
         else:
-            out.append("\\" + character if character in "[]&~|" else character)
+            doubled = character == "-" == pattern[at + 1 : at + 2]
+            out.append("\\" + character if doubled or character in "[]&~|" else character)
             at += 1
-    return pattern[start:], len(pattern)
+    return "[", len(pattern)  # not closed: what Python complains about

@@ -173,6 +173,8 @@ def _parse_switch(cursor: Cursor, token: Token) -> Statement:
         if not cursor.sees_word("case", "default"):
             cursor.note(cursor.fault(f"'case' or 'default' expected in switch, found {cursor.found()}"))
             while not (cursor.sees_word("case", "default") or cursor.sees("}") or cursor.token.kind == "end"):
+                if cursor.at_route_block():
+                    break
                 cursor.skip_statement()
             continue
         case = _parse_case(cursor)
