@@ -48,17 +48,18 @@ def set_x(context: Context, value: Any) -> None:
     context.vars["x"] = value
 
 
+FUNCTIONS = (
+    FunctionSpec("is_method", "bench", is_method, (ParamSpec("methods", TEXT),)),
+    FunctionSpec("ask", "bench", ask, tuple(ParamSpec(name, TEXT) for name in ("method", "params", "result"))),
+)
+
+
 class World:
     """The namespace: two functions and a variable."""
 
-    functions_by_name = {
-        "is_method": FunctionSpec("is_method", "bench", is_method, (ParamSpec("methods", TEXT),)),
-        "ask": FunctionSpec("ask", "bench", ask, tuple(ParamSpec(n, TEXT) for n in ("method", "params", "result"))),
-    }
-
     def functions(self, name: str) -> Sequence[FunctionSpec]:
-        """Return the function of a name."""
-        return [self.functions_by_name[name]]
+        """Return the functions of a name."""
+        return [spec for spec in FUNCTIONS if spec.name == name]
 
     def variable(self, text: str, *_: Any) -> Variable:
         """Return `$var(x)`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from typing import Any
@@ -61,8 +62,5 @@ def test_a_mangled_script_compiles_or_has_faults(script: Callable[..., Any], see
                     text[:at] + text[other : other + 20] + text[at:],
                 )
             )
-        try:
+        with contextlib.suppress(ConfigErrors):
             script(text)
-        except ConfigErrors as errors:
-            assert errors.errors
-            assert str(errors)
