@@ -626,3 +626,15 @@ def test_a_host_that_does_not_exist_is_a_failure_that_says_so() -> None:
                 await client.call("get", timeout=0.2)
 
     run(main())
+
+
+def test_nobody_waits_for_servers_that_are_given_up() -> None:
+    async def main() -> None:
+        async with Client(f"127.0.0.1:{free_port()},1", max_conn_attempts=0) as client, asyncio.timeout(10):
+            for _ in range(2):
+                with pytest.raises(RpcConnectionError, match="Connection refused"):
+                    await client.connected(60)
+            with pytest.raises(RpcConnectionError, match="Connection refused"):
+                await client.call("m", timeout=60)
+
+    run(main())

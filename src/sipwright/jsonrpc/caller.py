@@ -153,7 +153,8 @@ class Caller:
     async def connected(self, timeout: float | None = None, *, group: str | None = None) -> None:
         """Wait until a server of the group is connected and takes calls; with None without limit.
 
-        Raises RpcConnectionError, which says what was wrong with each server, after `timeout` seconds.
+        Raises RpcConnectionError, which says what was wrong with each server, after `timeout` seconds, or at once when
+        no server will be asked again (`max_conn_attempts`).
         """
         if not self._groups:
             raise RuntimeError(NOT_STARTED)
@@ -162,6 +163,8 @@ class Caller:
             return
         if self._is_closed:
             raise RpcClosedError(CLOSED)
+        if chosen.is_given_up:
+            raise RpcConnectionError(_why_not(chosen))
         watcher: asyncio.Future[None] = self._loop.create_future()
         entry = (chosen, watcher)
         self._watchers.append(entry)
@@ -421,7 +424,12 @@ class Caller:
         call.queue = self._waiting
         if self._is_closed:
             self._loop.call_soon(self._fail_unsent, call, CLOSED)
-        elif group.is_ready or not (is_patient or group.is_starting) or len(self._waiting) > self._max_pending:
+        elif (
+            group.is_ready
+            or group.is_given_up
+            or not (is_patient or group.is_starting)
+            or len(self._waiting) > self._max_pending
+        ):
             self._loop.call_soon(self._fail_unsent, call, _why_not(group))
 
     def _fail_unsent(self, call: PendingCall, reason: str) -> None:
@@ -440,9 +448,19 @@ class Caller:
                 del self._waiting[call]
                 call.queue = None
                 self._send(call, connection)
-        elif self._waiting and not group.is_starting:
-            hasty = [call for call, (waited, patient) in self._waiting.items() if waited is group and not patient]
-            for call in hasty:
+            return
+        is_given_up = group.is_given_up
+        if is_given_up:
+            for watched, watcher in self._watchers:
+                if watched is group and not watcher.done():
+                    watcher.set_exception(RpcConnectionError(_why_not(group)))
+        if self._waiting and not group.is_starting:
+            hopeless = [
+                call
+                for call, (waited, patient) in self._waiting.items()
+                if waited is group and (is_given_up or not patient)
+            ]
+            for call in hopeless:
                 self._end(call, FAILURE, _why_not(group))
 
     def _group(self, name: str | None) -> Group:

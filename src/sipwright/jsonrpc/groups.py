@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -54,6 +55,7 @@ class Endpoint:
         self.groups: list[Group] = []
         self.connection: Connection | None = None
         self.is_tried = False
+        self.is_given_up = False
         self.connects = 0
         self.last_failure = ""
         self._loop = loop
@@ -95,7 +97,7 @@ class Endpoint:
         except (OSError, UnicodeError) as error:
             # UnicodeError: a host name that cannot be written in IDNA.
             self._attempt = None
-            self._fail(f"cannot connect: {error}")
+            self._fail(f"cannot connect: {_reason(error)}")
             return
         # From here on the transport owns the socket, also when this task is cancelled.
         await self._loop.create_connection(lambda: self._make(self), sock=sock)
@@ -165,10 +167,11 @@ class Endpoint:
     def _fail(self, reason: str, at_once: bool = False) -> None:
         """Note a failure, and have the next attempt made after its delay if there is to be one."""
         self.last_failure = reason
+        self.is_given_up = self._attempts_left == 0
         self._tell()
         if self._stopped:
             return
-        if self._attempts_left == 0:
+        if self.is_given_up:
             logger.error("JSON-RPC server %s: %s; no attempts are left", self.name, reason)
             return
         self._attempts_left = max(self._attempts_left - 1, -1)
@@ -184,6 +187,13 @@ class Endpoint:
         self.is_tried = True
         for group in self.groups:
             group.refresh()
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    """Return what went wrong, for a person: asyncio's own text repeats the address."""
+    if isinstance(error, socket.gaierror) or not isinstance(error, OSError) or error.errno is None:
+        return str(error.args[-1]) if error.args else str(error)
+    return os.strerror(error.errno)
 
 
 class Group:
@@ -239,6 +249,11 @@ class Group:
     def is_starting(self) -> bool:
         """True until the first attempt to connect has ended for every server."""
         return not all(endpoint.is_tried for endpoint in self.endpoints)
+
+    @property
+    def is_given_up(self) -> bool:
+        """True when no server is connected and none will be asked again (also when there are none)."""
+        return all(endpoint.is_given_up and endpoint.connection is None for endpoint in self.endpoints)
 
     def refresh(self) -> None:
         """Rebuild the rings: who stays keeps its turn, who comes is last."""

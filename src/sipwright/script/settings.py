@@ -25,7 +25,7 @@ WITHOUT_EFFECT = frozenset(
     enable_sctp enable_tls event_callback exit_timeout fork force_rport gid group http_reply_parse ip_free_bind
     kemi.onsend_route_callback latency_cfg_log latency_limit_action latency_limit_db latency_log listen_ipv6
     local_rport log_callid log_color log_engine_data log_engine_type log_facility log_name log_prefix log_prefix_mode
-    loadpath maxbuffer max_branches max_recursive_level max_while_loops mcast mcast_loopback mcast_ttl memdbg memlog
+    loadpath maxbuffer max_branches max_recursive_level mcast mcast_loopback mcast_ttl memdbg memlog
     mem_add_size mem_join mem_safety mem_status_mode mem_summary mhomed mlock_pages mpath msg_time onsend_route_reply
     open_files_limit phone2tel pmtu_discovery pv_buffer_size pv_buffer_slots pv_cache_action pv_cache_limit
     real_time received_route_mode reply_to_via return_mode rev_dns route_locks_size rt_ktable_cnt rt_policy rt_prio
@@ -69,6 +69,7 @@ class Settings:
     log_stderror: bool = True
     port: int = DEFAULT_PORT
     drain_timeout: int = 5_000
+    max_while_loops: int = 100
 
     def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
         """Set a global parameter of the script. Return a note when it has no effect; ArgumentError: unknown, wrong."""
@@ -189,5 +190,7 @@ _TAKE: dict[str, Callable[[Settings, Sequence[int | str]], None]] = {
     "debug": _integer("debug", -5, 9),
     "log_stderror": _take_log_stderror,
     "port": _integer("port", 1, 65535),
+    # Read by the compiler itself: after so many rounds a `while` is stopped.
+    "max_while_loops": _integer("max_while_loops", 1),
     "drain_timeout": _integer("drain_timeout", 0),
 }

@@ -220,7 +220,7 @@ class ScriptDriver:
         self._rpc = rpc
         self._socket = Replies()
         self._clients: list[ScriptedClient] = []
-        self._contexts: list[Context] = []
+        self._context: Context | None = None
         self._core = Core(
             load_text(script, "script.cfg", defines),
             [ListenAddress("udp", *SERVER)],
@@ -286,7 +286,7 @@ class ScriptDriver:
     @property
     def variables(self) -> dict[str, Value]:
         """The script's `$var` variables as the last request left them."""
-        return self._contexts[-1].vars if self._contexts else {}
+        return self._context.vars if self._context is not None else {}
 
     def statistics(self) -> dict[str, int]:
         """Return the counters that `$stat(...)` reads."""
@@ -303,9 +303,9 @@ class ScriptDriver:
         self._clients.append(client)
         return client
 
-    def _trace(self, _event: str, context: Context | None, _detail: dict[str, Any]) -> None:
-        if context is not None and (not self._contexts or self._contexts[-1] is not context):
-            self._contexts.append(context)
+    def _trace(self, event: str, context: Context | None, _detail: dict[str, Any]) -> None:
+        if event == "receive":
+            self._context = context
 
 
 def run_script(
