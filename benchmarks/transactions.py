@@ -3,7 +3,8 @@
 Every contender does the same work: an OPTIONS comes in over UDP, a JSON-RPC call goes out over TCP, the answer resumes
 the transaction, a 200 goes out. `load.c` is the SIP side and `service.c` the JSON-RPC side, both small C programs that
 are compiled first. CPU is what all processes of the server used, by the kernel's scheduler (nanoseconds), over the
-number of transactions. Rounds are interleaved, and a ratio is taken within its round, so that a change of the machine's
+number of transactions. The warm-up is longer than completed transactions are kept, so that as many end as begin while
+it is measured. Rounds are interleaved, and a ratio is taken within its round, so that a change of the machine's
 mood during the run strikes all contenders alike.
 
     python benchmarks/transactions.py                    # the table, the ratio and the goal
