@@ -22,6 +22,7 @@ class Core(Module):
     """What every script has."""
 
     name = "core"
+    event_routes = ("core:worker-one-init",)
 
     # ---- flags of the message
 
