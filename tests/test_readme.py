@@ -1,4 +1,4 @@
-"""What README and docs say is tried: examples are the files, programs run, files that are named exist."""
+"""What the README says is tried: examples are the files, programs run; files that any page names exist."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from sipwright.script.loader import load_text
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -52,22 +50,6 @@ def test_the_program_with_the_library_prints_what_the_readme_says(tmp_path: Path
     free = "import socket; one = socket.socket(); one.bind(('127.0.0.1', 0)); print(one.getsockname()[1])"
     port = run(free, tmp_path).strip()
     assert run(program.replace("9999", port), tmp_path) == "0.25\n1 division by zero\n"
-
-
-def test_the_programs_about_testing_run(tmp_path: Path) -> None:
-    scripts, services = blocks(ROOT / "docs/testing.md", "python")
-    run(scripts, tmp_path, as_test=True)
-    run(services, tmp_path)
-
-
-@pytest.mark.parametrize("text", blocks(ROOT / "docs/jsonrpc-library.md", "python"))
-def test_the_programs_about_the_library_are_python(text: str) -> None:
-    compile(text, "jsonrpc-library.md", "exec")
-
-
-@pytest.mark.parametrize("text", blocks(ROOT / "docs/script.md", "kamailio"))
-def test_the_scripts_are_good(text: str) -> None:
-    load_text(text)
 
 
 @pytest.mark.parametrize("path", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)

@@ -12,7 +12,7 @@ class FakeClock:
     """The time of a test, in seconds, with the timers that were started on it.
 
     Give `clock.time` to code that wants to know the time and `clock.start_timer` to code that starts timers, then
-    move on with `advance`: 32 seconds of SIP timers end in no time, each at its own moment::
+    move on with `advance`: 32 seconds of SIP timers end in no time, each at its own moment:
 
         clock = FakeClock()
         clock.start_timer(32.0, print, "Timer J")

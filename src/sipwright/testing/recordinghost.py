@@ -11,7 +11,7 @@ from sipwright.transaction.timers import TimerSettings
 class RecordingHost:
     """The world of server and client transactions, on a `FakeClock`, with a record of all that they do.
 
-    It satisfies `Host` and `ClientHost` of `sipwright.transaction.host`::
+    It satisfies `Host` and `ClientHost` of `sipwright.transaction.host`:
 
         host = RecordingHost()
         transaction = NonInviteServerTransaction(host, b"key", request, peer="alice")
