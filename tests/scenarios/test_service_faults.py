@@ -22,7 +22,7 @@ from tests.scenarios.side_by_side import Running, running
 
 pytestmark = pytest.mark.scenario
 
-TIMEOUT_MS = 250
+TIMEOUT_MS = 400
 RECONNECT_MS = 20
 PARAMETERS = f"""
 modparam("jsonrpc", "timeout", {TIMEOUT_MS})
