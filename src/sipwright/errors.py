@@ -11,11 +11,14 @@ SipwrightError
 ├── ConfigErrors               all faults of a script: `errors`
 ├── ScriptError                a running script asked for something impossible
 ├── StartError                 the server cannot start: a busy port, an unknown host
+├── CommandError               a command cannot do what it was asked
 └── RpcError                   a call has no result
-├── RpcAnswerError         the server answered with an error: `code`, `message`, `data`
-├── RpcTimeoutError        no answer within the deadline (also a TimeoutError)
-├── RpcConnectionError     nobody could be asked, or the connection was lost (also a ConnectionError)
-└── RpcClosedError         the client was closed before or during the call
+    ├── RpcAnswerError         the server answered with an error: `code`, `message`, `data`
+    ├── RpcTimeoutError        no answer within the deadline (also a TimeoutError)
+    └── RpcConnectionError     nobody could be asked, or the connection was lost (also a ConnectionError)
+        └── RpcClosedError     the client was closed before or during the call
+
+The `args` of those whose constructor has several required arguments are these, so that they can be pickled.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ class JsonParseError(ParseError):
     """Text that is not JSON. `offset` is the index of the first character that cannot be understood."""
 
     def __init__(self, message: str, offset: int, text: str = "") -> None:
-        super().__init__(message)
+        super().__init__(message, offset, text)
         self.message = message
         self.offset = offset
         self.text = text
@@ -113,7 +116,7 @@ class ConfigError(SipwrightError):
         source: str = "",
         suggestion: str | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, file, line, column, source, suggestion)
         self.message = message
         self.file = file
         self.line = line
@@ -137,12 +140,13 @@ class ConfigErrors(SipwrightError):
     """Every fault that was found in a script file, in the order of the file."""
 
     def __init__(self, errors: Sequence[ConfigError]) -> None:
-        super().__init__(f"{len(errors)} error{'s' if len(errors) != 1 else ''}")
+        super().__init__(errors)
         self.errors = list(errors)
 
     def __str__(self) -> str:
         """Return all faults, one after another, and their number."""
-        return "\n".join([*(str(e) for e in self.errors), self.args[0]])
+        count = len(self.errors)
+        return "\n".join([*(str(e) for e in self.errors), f"{count} error{'s' if count != 1 else ''}"])
 
 
 class ScriptError(SipwrightError):
@@ -168,10 +172,14 @@ class RpcAnswerError(RpcError):
     """
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
-        super().__init__(f"{message} ({code})")
+        super().__init__(code, message, data)
         self.code = code
         self.message = message
         self.data = data
+
+    def __str__(self) -> str:
+        """Return the message with the code."""
+        return f"{self.message} ({self.code})"
 
 
 class RpcTimeoutError(RpcError, TimeoutError):

@@ -1,0 +1,40 @@
+"""The exceptions as their catchers and other processes get them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from sipwright import errors
+
+ONE_OF_EACH: list[errors.SipwrightError] = [
+    errors.NetstringParseError("no comma", [b"a", b"b"]),
+    errors.JsonParseError("expected ':'", 3, "{'a'}"),
+    errors.JsonRpcParseError("no method", -32600, "7"),
+    errors.SipParseError("no Via", 400),
+    errors.ArgumentError("no such route", 2, "ROUTE"),
+    errors.ConfigError("unknown", "a.cfg", 1, 2, "x;", "y"),
+    errors.ConfigErrors([errors.ConfigError("unknown", "a.cfg", 1, 2), errors.ConfigError("other", "a.cfg", 0, 0)]),
+    errors.StartError("busy"),
+    errors.RpcAnswerError(404, "no user", {"id": 1}),
+    errors.RpcTimeoutError("no answer"),
+    errors.RpcConnectionError("refused"),
+    errors.RpcClosedError("closed"),
+]
+
+
+@pytest.mark.parametrize("error", ONE_OF_EACH, ids=lambda error: type(error).__name__)
+def test_an_error_comes_whole_out_of_another_process(error: errors.SipwrightError) -> None:
+    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(other) is type(error)
+        assert (str(other), repr(other)) == (str(error), repr(error))
+        assert vars(other).keys() == vars(error).keys()
+
+
+def test_an_error_answer_shows_what_the_server_said() -> None:
+    error = errors.RpcAnswerError(404, "no user", {"id": 1})
+    assert str(error) == "no user (404)"
+    assert repr(error) == "RpcAnswerError(404, 'no user', {'id': 1})"
+    assert (error.code, error.message, error.data) == (404, "no user", {"id": 1})
