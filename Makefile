@@ -11,7 +11,7 @@ help:
 	@echo "make test-cores  only the tests of the protocol cores, in under two seconds"
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    the benchmarks, beside Kamailio and the Python peers where they are installed"
-	@echo "make docs     build the documentation into site/"
+	@echo "make docs     write the generated pages, and build the documentation into site/"
 	@echo "make install  only set up .venv"
 
 install: $(VENV)/.installed
@@ -60,6 +60,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	@touch $@
 
 docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --strict
 
 clean:
