@@ -100,3 +100,30 @@ def test_every_call_ends_at_its_deadline_unless_it_was_taken_out(plan: list[tupl
     world.run_until(100.0)
     assert set(world.over) == set(expected)
     assert len(world.over) == len(expected)
+
+
+def test_as_many_timeouts_as_calls_need_few_tables() -> None:
+    # Timeouts that are computed from the time that is left differ for each call.
+    world = World()
+    timeouts = [0.5 + number / 7919 for number in range(5000)]
+    calls = [Call(str(timeout)) for timeout in timeouts]
+    for call, timeout in zip(calls, timeouts, strict=True):
+        world.deadlines.start(timeout, call)
+    assert len(world.deadlines._tables) < 200
+    for number in range(1, 130):
+        world.run_until(number / 100)
+        ended = {call.name for call in world.over}
+        must = {call.name for call in calls if call.when <= world.now * (1 - 1 / 16)}
+        may = {call.name for call in calls if call.when <= world.now}
+        assert must <= ended <= may
+    world.run_until(2.0)
+    assert len(world.over) == len(calls)
+
+
+def test_a_few_timeouts_are_kept_to_exactly() -> None:
+    world = World()
+    timeouts = [0.5 + number / 7919 for number in range(40, 0, -1)]
+    for timeout in timeouts:
+        world.deadlines.start(timeout, Call(str(timeout)))
+    world.run_until(0.5 + 20.5 / 7919)
+    assert len(world.over) == 20
