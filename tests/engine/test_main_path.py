@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sipwright.lang.namespace import RouteKind
+from sipwright.lang.namespace import RouteKind, Variable
+from sipwright.modules.jsonrpc import prepare_params
 from sipwright.script.context import Context
 
 Requests = Callable[..., bytes]
@@ -20,6 +21,22 @@ def suspending(server: Any) -> None:
     ok = server.route(lambda ctx: server.reply(ctx, 200), "RESPONSE")
     error = server.route(lambda ctx: server.reply(ctx, 500, "Error"), "ERROR")
     server.route(lambda ctx: server.ask(ctx, ok, error))
+
+
+def waiting_in_place(server: Any) -> Callable[[Context], Any]:
+    """Return a script that asks in place, then answers 200 or 500, and tells what it saw."""
+    params = prepare_params(["[]"])
+
+    async def script(ctx: Context) -> int:
+        ctx.vars["before"] = "kept"
+        try:
+            rc = await server.modules.jsonrpc.jsonrpc_call(ctx, "who", params, server.result)
+        finally:
+            server.seen.append("ended")
+        server.seen.append((rc, ctx.vars["before"], ctx.vars["result"]))
+        return int(server.reply(ctx, 200 if rc > 0 else 500))
+
+    return script
 
 
 def test_a_suspended_request_goes_on_in_the_return_route_with_its_result(server: Any, request_bytes: Requests) -> None:
@@ -275,42 +292,23 @@ def test_beyond_max_suspended_the_script_goes_on_and_the_transaction_is_not_susp
 
 
 def test_a_script_that_waits_in_place_goes_on_with_its_variables(server: Any, request_bytes: Requests) -> None:
-    from sipwright.modules.jsonrpc import prepare_params
-
-    params = prepare_params(["[]"])
-
-    async def script(ctx: Context) -> int:
-        ctx.vars["before"] = "kept"
-        rc = await server.modules.jsonrpc.jsonrpc_call(ctx, "who", params, server.result)
-        server.seen.append((rc, ctx.vars["before"], ctx.vars["result"]))
-        return int(server.reply(ctx, 200 if rc > 0 else 500))
-
-    server.route(script)
+    server.route(waiting_in_place(server))
     for branch in ("z9hG4bKa", "z9hG4bKb", "z9hG4bKc"):
         server.receive(request_bytes(branch=branch))
     first, second, third = server.client.calls
     second.end("timeout")
     first.answer(b'{"a":1}')
     third.end("failure")
-    assert server.seen == [(-2, "kept", "timeout"), (1, "kept", '{"a":1}'), (-3, "kept", "failure")]
+    seen = [item for item in server.seen if item != "ended"]
+    assert seen == [(-2, "kept", "timeout"), (1, "kept", '{"a":1}'), (-3, "kept", "failure")]
     assert server.statuses() == [500, 200, 500]
 
 
 def test_a_cancel_while_a_script_waits_in_place_closes_it(server: Any, request_bytes: Requests) -> None:
-    from sipwright.modules.jsonrpc import prepare_params
-
-    params = prepare_params(["[]"])
-
-    async def script(ctx: Context) -> int:
-        try:
-            return int(await server.modules.jsonrpc.jsonrpc_call(ctx, "who", params, server.result))
-        finally:
-            server.seen.append("closed")
-
-    server.route(script)
+    server.route(waiting_in_place(server))
     server.receive(request_bytes("INVITE"))
     assert server.receive(request_bytes("CANCEL")) == [200, 487]
-    assert server.seen == ["closed"]
+    assert server.seen == ["ended"]
 
 
 def test_a_server_that_stops_refuses_new_requests_and_ends_suspended_ones_in_the_error_route(
@@ -335,6 +333,92 @@ def test_a_fault_of_our_own_is_logged_with_the_datagram_and_the_server_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(receiver, "_absorb", lambda _request: 1 / 0)
         server.receive(request_bytes())
-    assert "fault in handling a datagram" in caplog.text
+    with monkeypatch.context() as patch:
+        patch.setattr("sipwright.engine.receive.parse", lambda _data: 1 / 0)
+        server.receive(request_bytes())
+    assert caplog.text.count("fault in handling a datagram") == 2
     assert caplog.records[-1].levelno == logging.ERROR
     assert server.receive(request_bytes()) == [200]
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_result_that_cannot_be_stored_is_an_error_of_the_script(
+    server: Any, request_bytes: Requests, caplog: pytest.LogCaptureFixture, in_place: bool
+) -> None:
+    def broken(_ctx: Context, _value: Any) -> None:
+        raise KeyError("no room")
+
+    server.result = Variable("$broken(x)", lambda _ctx: None, broken)
+    if in_place:
+        server.route(waiting_in_place(server))
+    else:
+        suspending(server)
+    server.receive(request_bytes())
+    server.client.calls[0].answer(b"1")
+    assert server.statuses() == [500]
+    assert server.stat("tm:suspended") == 0
+    assert "KeyError: 'no room'" in caplog.text
+
+
+def test_a_call_that_cannot_be_made_leaves_nothing_suspended(
+    server: Any, request_bytes: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(*_arguments: Any, **_options: Any) -> None:
+        raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
+
+    ok = server.route(lambda ctx: server.reply(ctx, 200), "RESPONSE")
+
+    def script(ctx: Context) -> int:
+        server.seen.append(server.ask(ctx, ok, ok))
+        return int(server.reply(ctx, 503, "Not asked"))
+
+    server.route(script)
+    server.core  # noqa: B018 - starts the modules
+    monkeypatch.setattr(server.modules.jsonrpc, "_submit", submit)
+    assert server.receive(request_bytes()) == [503]
+    assert server.seen == [-1]
+    assert server.stat("tm:suspended") == 0
+
+
+def test_a_script_that_awaits_anything_but_a_suspension_is_in_error(
+    server: Any, request_bytes: Requests, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(ctx: Context) -> int:
+        await asyncio.sleep(0)
+        return int(server.reply(ctx, 200))
+
+    server.route(script)
+    assert server.receive(request_bytes()) == [500]
+    assert "AttributeError" in caplog.text
+
+
+def test_what_asks_again_while_a_server_stops_is_told_so_at_once(server: Any, request_bytes: Requests) -> None:
+    error = server.route(lambda _ctx: 1, "ERROR")
+    ok = server.route(lambda ctx: server.reply(ctx, 200), "RESPONSE")
+
+    def failed(ctx: Context) -> int:
+        server.seen.append(server.ask(ctx, ok, error))
+        return int(server.reply(ctx, 503, "Stopping"))
+
+    error.run = failed
+    server.route(lambda ctx: server.ask(ctx, ok, error))
+    server.receive(request_bytes())
+    server.core.refuse()
+    asyncio.run(server.core.stop())
+    assert server.statuses() == [503]
+    assert server.seen == [-1]
+
+
+def test_a_sweep_that_fails_is_not_the_last_one(
+    server: Any, request_bytes: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.registry.set_param("tm", "max_suspend", 3)
+    suspending(server)
+    core = server.core
+    with monkeypatch.context() as patch:
+        patch.setattr(type(core.services.suspensions), "sweep", lambda _self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            server.clock.advance(1.5)
+    server.receive(request_bytes())
+    server.clock.advance(5)
+    assert server.statuses() == [408]

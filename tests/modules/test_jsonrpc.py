@@ -35,7 +35,7 @@ def script(body: str, head: str = SERVERS) -> str:
 def asking(params: str = '"{}"', result: str = "$var(result)", options: str = "", before: str = "") -> str:
     more = f', "{options}"' if options else ""
     return script(
-        f'request_route {{ {before}'
+        f"request_route {{ {before}"
         f' $var(rc) = jsonrpc_request("get_user", {params}, "RESPONSE", "ERROR", "{result}"{more});'
         ' t_reply("503", "Not asked"); }'
     )
@@ -402,3 +402,22 @@ def test_unknown_routes_are_load_errors_with_a_suggestion() -> None:
 def test_a_result_variable_that_cannot_be_written_is_a_load_error() -> None:
     (fault,) = faults(asking(result="$ci"))
     assert "$ci" in fault
+
+
+# ---- what could leave a transaction suspended
+
+
+def test_what_was_added_to_the_reply_is_not_spent_on_the_100_of_a_suspended_invite() -> None:
+    driver = ScriptDriver(asking(before='append_to_reply("X-A: 1\\r\\n");'), rpc={"get_user": 1})
+    trying, final = driver.receive(sip_request("INVITE"))
+    assert (trying.status, trying.header("X-A")) == (100, None)
+    assert (final.status, final.header("X-A")) == (200, "1")
+
+
+@pytest.mark.parametrize("answer", ['t_reply("200", "OK");', 'sl_send_reply("200", "OK");'])
+def test_what_was_answered_is_not_suspended(answer: str) -> None:
+    driver = ScriptDriver(asking(before=answer), rpc={"get_user": 1})
+    assert [reply.status for reply in driver.receive(sip_request())] == [200]
+    assert driver.variables == {"rc": -1}
+    assert driver.calls == []
+    assert driver.statistics()["tm:live"] == 0

@@ -51,3 +51,34 @@ def test_headers_and_body_are_added_to_a_reply() -> None:
     run = run_script(cfg + ' sl_send_reply("200", "OK"); }', sip_request())
     (reply,) = run.replies
     assert (reply.header("X-A"), reply.header("Content-Type"), reply.body) == ("1", "text/plain", b"hello")
+
+
+def test_a_stateless_answer_ends_a_transaction_that_was_made_before() -> None:
+    driver = ScriptDriver(HEAD + 'request_route { t_newtran(); sl_send_reply("404", "x"); }')
+    assert [reply.status for reply in driver.receive(sip_request("INVITE"))] == [404]
+    assert driver.statistics()["tm:live"] == 0
+    # Neither the 100 of a transaction that waits, nor a repetition.
+    assert driver.advance(40) == []
+
+
+def test_after_a_stateless_answer_there_is_no_transaction() -> None:
+    driver = ScriptDriver(
+        HEAD
+        + 'request_route { sl_send_reply("404", "x"); $var(made) = t_newtran(); $var(again) = t_reply("200", "OK"); }'
+    )
+    assert [reply.status for reply in driver.receive(sip_request())] == [404]
+    assert driver.variables == {"made": -1, "again": -1}
+    assert driver.statistics()["tm:live"] == 0
+
+
+def test_a_resumed_route_may_answer_without_the_transaction() -> None:
+    head = HEAD + 'loadmodule "jsonrpc.so"\nmodparam("jsonrpc", "servers", "127.0.0.1:9999,1")\n'
+    driver = ScriptDriver(
+        head
+        + 'request_route { jsonrpc_request("m", "", "R", "R", "$var(x)"); } route[R] { sl_send_reply("404", "x"); }',
+        rpc={"m": 1},
+    )
+    assert [reply.status for reply in driver.receive(sip_request("INVITE"))] == [100, 404]
+    assert driver.statistics()["tm:live"] == 0
+    assert driver.advance(40) == []
+    assert driver.log == []

@@ -207,3 +207,107 @@ def test_timers_that_do_not_fit_together_are_refused() -> None:
 def test_an_unknown_failure_route_is_refused_at_load() -> None:
     with pytest.raises(ConfigErrors, match=r"failure_route\[LAT\] is not defined"):
         run_script(script('request_route { t_on_failure("LAT"); } failure_route[LATE] { exit; }'), sip_request())
+
+
+def is_left(driver: ScriptDriver) -> bool:
+    statistics = driver.statistics()
+    return statistics["tm:live"] + statistics["tm:suspended"] > 0
+
+
+def test_a_suspended_transaction_that_is_released_is_gone_without_an_answer() -> None:
+    driver = ScriptDriver(script("request_route { t_suspend(); t_release(); }"))
+    driver.receive(sip_request())
+    assert not is_left(driver)
+    assert driver.advance(70) == []
+    assert driver.log == []
+
+
+def test_a_resumed_route_may_release_its_transaction_instead_of_answering() -> None:
+    cfg = script('request_route { jsonrpc_request("m", "", "R", "R", "$var(x)"); } route[R] { t_release(); }')
+    driver = ScriptDriver(cfg, rpc={"m": 1})
+    assert driver.receive(sip_request()) == []
+    assert not is_left(driver)
+    assert driver.log == []
+
+
+def test_a_transaction_that_is_released_after_its_answer_absorbs_retransmissions() -> None:
+    driver = ScriptDriver(script('request_route { xlog("new"); t_newtran(); t_reply("404", "No"); t_release(); }'))
+    assert [reply.status for _ in range(2) for reply in driver.receive(sip_request())] == [404, 404]
+    assert driver.log == ["<script>: new"]
+
+
+def test_a_final_answer_ends_a_suspension_by_hand() -> None:
+    driver = ScriptDriver(script('request_route { t_suspend(); t_reply("200", "OK"); }'))
+    assert [reply.status for reply in driver.receive(sip_request())] == [200]
+    assert not is_left(driver)
+    assert driver.advance(70) == []
+    assert driver.log == []
+
+
+def test_an_invite_gets_one_final_answer_and_its_repetition_ends_with_the_ack() -> None:
+    cfg = script(
+        """
+        request_route {
+            if (is_method("ACK")) exit;
+            t_reply("200", "OK");
+            $var(again) = t_reply("200", "OK");
+            $var(other) = t_reply("404", "No");
+        }
+        """
+    )
+    driver = ScriptDriver(cfg)
+    (reply,) = driver.receive(sip_request("INVITE"))
+    assert driver.variables == {"again": -1, "other": -1}
+    driver.receive(sip_request("ACK", branch="z9hG4bKack", to=f"<sip:alice@example.org>;tag={reply.to_tag}"))
+    assert driver.advance(40) == []
+
+
+def test_only_what_was_suspended_by_hand_is_continued_by_hand() -> None:
+    cfg = script(
+        """
+        request_route {
+            if (is_method("MESSAGE")) {
+                $var(rc) = t_continue("$shv(index)", "$shv(label)", "R");
+                t_reply("202", "Accepted");
+                exit;
+            }
+            t_newtran();
+            $shv(index) = $T(id_index);
+            $shv(label) = $T(id_label);
+            $var(rc) = jsonrpc_call("m", "", "$var(x)");
+            xlog("$var(rc) $var(x)");
+            t_reply("200", "OK");
+        }
+        route[R] { t_reply("500", "No"); }
+        """
+    )
+    driver = ScriptDriver(cfg, rpc={"m": NoAnswer.TIMEOUT})
+    driver.receive(sip_request())
+    driver.receive(sip_request("MESSAGE", branch="z9hG4bK2", call_id="call2"))
+    assert driver.variables == {"rc": -1}
+    assert [reply.status for reply in driver.advance(1)] == [200]
+    assert driver.log[-1] == "<script>: -2 timeout"
+
+
+def test_the_last_reply_is_sent_again_by_hand_only_when_there_is_one() -> None:
+    cfg = script(
+        """
+        request_route {
+            t_newtran();
+            $var(before) = t_retransmit_reply();
+            t_reply("183", "Progress");
+            $var(after) = t_retransmit_reply();
+            t_reply("404", "No");
+        }
+        """
+    )
+    run = run_script(cfg, sip_request("INVITE"))
+    assert run.variables == {"before": -1, "after": 1}
+    assert [reply.status for reply in run.replies[:3]] == [183, 183, 404]
+
+
+def test_a_cancel_that_comes_too_late_has_the_tag_of_the_answer() -> None:
+    driver = ScriptDriver(script('request_route { if (is_method("CANCEL")) exit; t_reply("486", "Busy"); }'))
+    (busy,) = driver.receive(sip_request("INVITE"))
+    (cancelled,) = driver.receive(sip_request("CANCEL"))
+    assert (cancelled.status, cancelled.to_tag) == (200, busy.to_tag)

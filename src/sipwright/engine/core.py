@@ -83,10 +83,12 @@ class Core:
 
     async def stop(self) -> None:
         """End everything that waits: closed RPC connections end it in its error route, the rest is given up."""
+        # Whoever asks again now is told so at once.
+        self.services.suspensions.limit = 0
         await self._script.registry.destroy()
         for suspension in self.services.suspensions:
             self.services.give_up(suspension)
 
     def _sweep(self, _argument: None) -> None:
-        self.services.suspensions.sweep()
         self._timers.start(SWEEP_INTERVAL, self._sweep)
+        self.services.suspensions.sweep()

@@ -51,11 +51,11 @@ class Receiver:
     def receive(self, data: bytes, source: Address, socket: Socket) -> None:
         """Take one datagram from `source`."""
         try:
-            message = parse(data)
-        except SipParseError as error:
-            self._refuse(data, source, socket, error)
-            return
-        try:
+            try:
+                message = parse(data)
+            except SipParseError as error:
+                self._refuse(data, source, socket, error)
+                return
             if isinstance(message, Request):
                 self._request(message, source, socket)
             else:

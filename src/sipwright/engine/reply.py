@@ -8,6 +8,7 @@ from collections.abc import Callable
 from sipwright.engine.stats import Counters
 from sipwright.engine.trace import Trace
 from sipwright.script.context import Context
+from sipwright.script.suspend import Suspension
 from sipwright.sip import build
 from sipwright.sip.message import Request
 from sipwright.transaction.invite_server import InviteServerTransaction
@@ -18,24 +19,40 @@ class Replier:
 
     A To tag is `prefix` (random, one per worker: RFC 3261 19.3) and a number; that of a stateless answer is made from
     the request, so that it is the same for each retransmission (8.2.7), and marked, so that its ACK is known.
-    `new_transaction(context)` makes the transaction of a context that has none; `accepted(context, transaction)` is
-    told of each 2xx to an INVITE, which has to be repeated until its ACK comes.
+    `new_transaction(context)` makes the transaction of a context that has none; `accepted(request, transaction)` is
+    told of the 2xx to an INVITE, which has to be repeated until its ACK comes. A final answer is also the end of what
+    a context still has: `abandon(suspension)` ends its suspension, `release(context)`, after a stateless one, both
+    that and the transaction.
     """
 
-    __slots__ = ("_accepted", "_new_transaction", "_next_tag", "_prefix", "_stateless_prefix", "_stats", "trace")
+    __slots__ = (
+        "_abandon",
+        "_accepted",
+        "_new_transaction",
+        "_next_tag",
+        "_prefix",
+        "_release",
+        "_stateless_prefix",
+        "_stats",
+        "trace",
+    )
 
     def __init__(
         self,
         prefix: str,
         new_transaction: Callable[[Context], bool],
         accepted: Callable[[Request, InviteServerTransaction], None],
+        abandon: Callable[[Suspension], bool],
+        release: Callable[[Context], bool],
         stats: Counters,
     ) -> None:
+        self._abandon = abandon
         self._accepted = accepted
         self._prefix = prefix
         self._stateless_prefix = prefix + "-s"
         self._next_tag = 0
         self._new_transaction = new_transaction
+        self._release = release
         self._stats = stats
         self.trace: Trace | None = None
 
@@ -45,6 +62,9 @@ class Replier:
             return False
         transaction = context.transaction
         assert transaction is not None
+        if transaction.status >= 200:
+            # Asked here too: to an INVITE, the transaction itself would let a second 2xx pass (RFC 6026 section 7.1).
+            return False
         request = context.message
         to_tag = context.to_tag
         if to_tag is None and status != 100:
@@ -53,15 +73,17 @@ class Replier:
             data = build.reply(request, status, reason, source=context.source, to_tag=to_tag)
         else:
             data = self._with_additions(context, status, reason, to_tag)
-        if status >= 200:
-            context.answered = True
         if request.method == "INVITE":
             transaction.to_tag = request.to_tag or to_tag
         if not transaction.respond(status, data):
             return False
         self._stats.tm_replies += 1
-        if 200 <= status < 300 and isinstance(transaction, InviteServerTransaction):
-            self._accepted(request, transaction)
+        if status >= 200:
+            context.answered = True
+            if status < 300 and isinstance(transaction, InviteServerTransaction):
+                self._accepted(request, transaction)
+            if context.suspension is not None:
+                self._abandon(context.suspension)
         return True
 
     def reply_stateless(self, context: Context, status: int, reason: str) -> bool:
@@ -71,12 +93,13 @@ class Replier:
             return False
         data = self._with_additions(context, status, reason, self.stateless_tag(request.data))
         target = build.reply_target(request, context.source)
-        if status >= 200:
-            context.answered = True
         self._stats.sent_replies += 1
         if self.trace is not None:
             self.trace("reply_stateless", context, {"data": data})
         context.socket.send(data, target)
+        if status >= 200:
+            context.answered = True
+            self._release(context)
         return True
 
     def tag(self, context: Context) -> str:

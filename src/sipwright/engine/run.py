@@ -77,7 +77,8 @@ class Runner:
         else:
             assert isinstance(continuation, Route)
             self.run(continuation, context)
-        if context.answered or context.suspension is not None:
+        if context.answered or context.suspension is not None or context.transaction is None:
+            # Answered, waiting again, or released.
             return True
         if context.kind is RouteKind.EVENT:
             # Nobody waits for an answer to an event.
@@ -102,7 +103,7 @@ class Runner:
             context.on_failure = None
             context.kind = RouteKind.FAILURE
             self.run(route, context)
-        if not context.answered and context.suspension is None:
+        if not context.answered and context.suspension is None and context.transaction is not None:
             self._reply(context, 408, "Request Timeout")
 
     def run(self, route: Route, context: Context) -> None:
@@ -119,13 +120,19 @@ class Runner:
     def _step(self, coroutine: Coroutine[Any, Any, int], context: Context, value: Continuation | None) -> None:
         """Let a script that can wait in place go on until it waits again or ends."""
         try:
-            suspension = coroutine.send(value)
+            coroutine.send(value).coroutine = coroutine
         except StopIteration:
             return
         except Exception as error:
+            # Among them the AttributeError of a module that awaits anything but a Suspension.
             self._failed(context, error)
-            return
-        suspension.coroutine = coroutine
+
+    def fail(self, suspension: Suspension, error: Exception) -> None:
+        """End a suspension whose outcome could not be given to its script: an error of that script."""
+        if self._suspensions.take(suspension):
+            if suspension.coroutine is not None:
+                suspension.coroutine.close()
+            self._failed(suspension.context, error)
 
     def report(self, context: Context, site: Site, message: str) -> None:
         """Log what a running script got wrong without being stopped by it."""
@@ -148,8 +155,9 @@ class Runner:
 
 def script_place(error: BaseException, files: frozenset[str]) -> str:
     """Return `file:line` of the innermost script line in an exception's traceback, or where else it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    for frame in reversed(frames):
-        if frame.filename in files:
-            return f"{frame.filename}:{frame.lineno}"
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
+    # Not extract_tb(), which reads the files.
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    for filename, line in reversed(frames):
+        if filename in files:
+            return f"{filename}:{line}"
+    return "{}:{}".format(*frames[-1]) if frames else "unknown place"

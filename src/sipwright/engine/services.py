@@ -27,7 +27,6 @@ from sipwright.sip.message import Request
 from sipwright.sip.parse import parse
 from sipwright.timerqueue import TimerQueue
 from sipwright.transaction.invite_server import InviteServerTransaction
-from sipwright.transaction.state import State
 from sipwright.transaction.table import TransactionTable
 from sipwright.transaction.timers import TimerSettings
 
@@ -83,11 +82,13 @@ class WorkerServices:
         self.statistics_table = Statistics()
         self.statistics = self.statistics_table.read
         self.add_statistics = self.statistics_table.add
-        self.host = TransactionHost(table, timers, self._transaction_ended, log)
-        self.replier = Replier(tag_prefix, self.new_transaction, self._accepted, stats)
+        self.host = TransactionHost(table, timers, log)
+        self.suspensions = Suspensions(self._overdue)
+        self.replier = Replier(
+            tag_prefix, self.new_transaction, self._accepted, self.suspensions.abandon, self.release, stats
+        )
         self.reply = self.replier.reply
         self.reply_stateless = self.replier.reply_stateless
-        self.suspensions = Suspensions(self._overdue)
         self.listen = list(listen)
         self._aliases = list(aliases)
         self._table = table
@@ -97,6 +98,7 @@ class WorkerServices:
         self._events = 0
         self._runner: Runner
         self.resume: Callable[[Suspension, Continuation], bool]
+        self.fail: Callable[[Suspension, Exception], None]
         self.add_statistics(stats.read)
         self.add_statistics(self._read_live)
 
@@ -104,6 +106,7 @@ class WorkerServices:
         """Take the runner of routes."""
         self._runner = runner
         self.resume = runner.resume
+        self.fail = runner.fail
 
     def set_trace(self, trace: Trace | None) -> None:
         """Tell everything that happens to `trace`, or nobody."""
@@ -120,7 +123,7 @@ class WorkerServices:
         if context.transaction is not None:
             return True
         request = context.message
-        if request.method == "ACK":
+        if request.method == "ACK" or context.answered:
             return False
         socket = context.socket
         peer = (socket, build.reply_target(request, context.source))
@@ -132,12 +135,16 @@ class WorkerServices:
         return True
 
     def release(self, context: Context) -> bool:
-        """End the request's transaction without an answer."""
+        """End the request's transaction without an answer, and what it waits for."""
+        if context.suspension is not None:
+            self.suspensions.abandon(context.suspension)
         transaction = context.transaction
         if transaction is None:
             return False
-        transaction.terminate()
-        context.transaction = None
+        # One that is answered stays, to absorb retransmissions.
+        if transaction.status < 200:
+            transaction.terminate()
+            context.transaction = None
         return True
 
     def transaction_label(self, context: Context) -> tuple[int, int] | None:
@@ -158,25 +165,23 @@ class WorkerServices:
     def _accepted(self, request: Request, transaction: InviteServerTransaction) -> None:
         self._table.retransmit_2xx(self.host, transaction, request)
 
-    def _transaction_ended(self, context: Context) -> None:
-        if context.suspension is not None:
-            self.suspensions.abandon(context.suspension)
-
     # ---- suspension
 
     def suspend(self, suspension: Suspension) -> bool:
         """Suspend a context."""
         context = suspension.context
-        if context.transaction is None and not self.new_transaction(context):
-            return False
         if context.answered or not self.suspensions.add(suspension):
+            return False
+        if context.transaction is None and not self.new_transaction(context):
+            self.suspensions.take(suspension)
             return False
         self.stats.suspended += 1
         if self.trace is not None:
             self.trace("suspend", context, {})
         transaction = context.transaction
         if context.message.method == "INVITE" and transaction is not None and transaction.status == 0:
-            self.reply(context, 100, "Trying")
+            # Not reply(): what the script has added to its next reply is not for this one.
+            transaction.respond(100, self.host.trying(transaction))
         return True
 
     def unsuspend(self, suspension: Suspension) -> None:
@@ -207,17 +212,15 @@ class WorkerServices:
         invite = self._table.match_cancel(context.message)
         if invite is None:
             return False
+        # None once the INVITE has its final answer.
         cancelled: Context | None = invite.user
         if only_suspended and (cancelled is None or cancelled.suspension is None):
             return False
-        if cancelled is not None:
-            # The same To tag as the INVITE's answer (9.2).
-            context.to_tag = self.replier.tag(cancelled)
+        # The same To tag as the INVITE's answer (9.2).
+        context.to_tag = invite.to_tag if cancelled is None else self.replier.tag(cancelled)
         self.reply(context, 200, "canceling")
-        if cancelled is not None and invite.state is State.PROCEEDING:
+        if cancelled is not None:
             self.stats.cancelled += 1
-            if cancelled.suspension is not None:
-                self.suspensions.abandon(cancelled.suspension)
             if self.trace is not None:
                 self.trace("cancel", cancelled, {})
             self.reply(cancelled, 487, "Request Terminated")

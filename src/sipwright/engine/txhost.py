@@ -1,13 +1,10 @@
-"""The host of server transactions: owns where their bytes go and what their end means to the rest of the worker."""
+"""The host of server transactions: owns where their bytes go."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
 
 from sipwright.engine.trace import Trace
-from sipwright.script.context import Context
 from sipwright.sip import build
 from sipwright.timerqueue import TimerQueue
 from sipwright.transaction.host import ServerTransaction
@@ -16,23 +13,13 @@ from sipwright.transaction.timers import TimerSettings
 
 
 class TransactionHost:
-    """What transactions call (transaction.host.Host). A transaction's `peer` is a socket and an address of it.
+    """What transactions call (transaction.host.Host). A transaction's `peer` is a socket and an address of it."""
 
-    `ended_context(context)` is told of a transaction that ended before its script did.
-    """
+    __slots__ = ("_log", "ended", "start_timer", "timers", "trace")
 
-    __slots__ = ("_ended_context", "_log", "_table", "start_timer", "timers", "trace")
-
-    def __init__(
-        self,
-        table: TransactionTable,
-        timerqueue: TimerQueue,
-        ended_context: Callable[[Context], None],
-        log: logging.Logger,
-    ) -> None:
-        self._table = table
-        self._ended_context = ended_context
+    def __init__(self, table: TransactionTable, timerqueue: TimerQueue, log: logging.Logger) -> None:
         self._log = log
+        self.ended = table.remove
         self.start_timer = timerqueue.start
         self.timers = TimerSettings()
         self.trace: Trace | None = None
@@ -57,10 +44,3 @@ class TransactionHost:
     def transport_error(self, transaction: ServerTransaction) -> None:
         """Take note that a response could not be sent."""
         self._log.warning("could not send to %s", transaction.peer[1])
-
-    def ended(self, transaction: Any) -> None:
-        """Forget the transaction."""
-        self._table.remove(transaction)
-        context = transaction.user
-        if context is not None:
-            self._ended_context(context)

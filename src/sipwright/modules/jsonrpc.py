@@ -211,8 +211,8 @@ class Jsonrpc(Module):
             return -1
         try:
             sent = self._client.submit_notification(method, data or None, group=options.group)
-        except ArgumentError as error:
-            return self._refused("jsonrpc_notification", ctx, error.message)
+        except ValueError as error:
+            return self._refused("jsonrpc_notification", ctx, str(error))
         if not sent:
             return self._refused("jsonrpc_notification", ctx, "no server is connected")
         return 1
@@ -303,9 +303,9 @@ class Jsonrpc(Module):
                 idempotent=options.idempotent,
                 group=options.group,
             )
-        except ArgumentError as error:
+        except ValueError as error:
             self.services.unsuspend(suspension)
-            return self._refused(function_name, ctx, error.message)
+            return self._refused(function_name, ctx, str(error))
         if self.services.trace is not None:
             self.services.trace(function_name, ctx, {"method": method, "params": data})
         return 0
@@ -313,14 +313,23 @@ class Jsonrpc(Module):
     def _answered(self, suspension: RpcSuspension, outcome: Any) -> None:
         if suspension.ended:
             return
-        status = self._store(suspension, outcome)
+        try:
+            status = self._store(suspension, outcome)
+        except Exception as error:  # the boundary to the variable's module
+            self.services.fail(suspension, error)
+            return
         route = suspension.return_route if status == "ok" else suspension.error_route
         self._resume(suspension, route)  # type: ignore[arg-type]
 
     def _answered_in_place(self, suspension: RpcSuspension, outcome: Any) -> None:
         if suspension.ended:
             return
-        self._resume(suspension, _IN_PLACE[self._store(suspension, outcome)])
+        try:
+            code = _IN_PLACE[self._store(suspension, outcome)]
+        except Exception as error:  # the boundary to the variable's module
+            self.services.fail(suspension, error)
+            return
+        self._resume(suspension, code)
 
     def _store(self, suspension: RpcSuspension, outcome: Any) -> str:
         """Store the result, or the text of what happened instead, and return the status."""

@@ -148,7 +148,7 @@ class Tm(Module):
     def t_retransmit_reply(self, ctx: Context) -> int:
         """Send the last reply again; -1 when there is none."""
         transaction = ctx.transaction
-        if transaction is None or transaction.last_response is None:
+        if transaction is None or not transaction.last_response:
             return -1
         transaction.receive_retransmission(ctx.message)
         return 1
@@ -279,13 +279,13 @@ class Tm(Module):
 
     @function()
     def t_continue(self, _ctx: Context, index: Int, label: Int, route: RouteName) -> int:
-        """Run a route on the transaction that was suspended under these numbers; -1 when there is none."""
-        if route is None:
-            return -1
+        """Run a route on the transaction with these numbers; -1 when none waits under them since `t_suspend`."""
         context = self.services.find_transaction(index, label)
-        if context is None or context.suspension is None:
+        suspension = None if context is None else context.suspension
+        if route is None or not isinstance(suspension, ByHand):
             return -1
-        return 1 if self.services.resume(context.suspension, route) else -1
+        suspension.timer.cancel()
+        return 1 if self.services.resume(suspension, route) else -1
 
     @pvar("T_reply_code")
     def pv_reply_code(self, ctx: Context) -> Value:

@@ -57,16 +57,22 @@ class Services(Protocol):
         """Add a source of counters; names have the form `module:name`."""
 
     def new_transaction(self, context: Context) -> bool:
-        """Make sure that the request has a server transaction. False: it cannot have one (an ACK)."""
+        """Make sure that the request has a server transaction. False: it cannot (an ACK, or answered without one)."""
 
     def reply(self, context: Context, status: int, reason: str) -> bool:
-        """Answer within a transaction, made if there is none. False: a final reply was sent before."""
+        """Answer within a transaction, made if there is none. False: a final reply was sent before.
+
+        A final reply ends a suspension.
+        """
 
     def reply_stateless(self, context: Context, status: int, reason: str) -> bool:
-        """Answer without a transaction. False for an ACK, which is never answered."""
+        """Answer without a transaction; a final reply ends the one that there is. False for an ACK."""
 
     def release(self, context: Context) -> bool:
-        """End the request's transaction without an answer. False: there is none."""
+        """End the request's transaction without an answer, and its suspension. False: there is none.
+
+        One that is answered goes on to absorb retransmissions.
+        """
 
     def cancelled_transaction(self, context: Context) -> bool:
         """Tell whether the context's request is a CANCEL whose INVITE has a transaction here."""
@@ -89,6 +95,9 @@ class Services(Protocol):
 
     def resume(self, suspension: Suspension, continuation: Continuation) -> bool:
         """Go on with a suspended script: run a route, or continue in place with a value. False: it ended before."""
+
+    def fail(self, suspension: Suspension, error: Exception) -> None:
+        """End a suspension whose outcome could not be given to its script: logged, and answered 500."""
 
     def give_up(self, suspension: Suspension) -> None:
         """End a suspension that lasted too long: in the failure_route of its transaction, or with 408."""

@@ -44,12 +44,11 @@ class Suspensions:
     `overdue(context)` is told of one that lasted too long, after it has ended.
     """
 
-    __slots__ = ("_overdue", "_pending", "_sweep", "limit", "sweeps", "total")
+    __slots__ = ("_overdue", "_pending", "_sweep", "limit", "sweeps")
 
     def __init__(self, overdue: Callable[[Context], None], limit: int = 100_000, sweeps: int = 60) -> None:
         self.limit = limit
         self.sweeps = sweeps
-        self.total = 0
         self._overdue = overdue
         self._pending: dict[Suspension, None] = {}
         self._sweep = 0
@@ -66,7 +65,6 @@ class Suspensions:
         context.suspension = suspension
         suspension.sweep = self._sweep
         pending[suspension] = None
-        self.total += 1
         return True
 
     def take(self, suspension: Suspension) -> bool:

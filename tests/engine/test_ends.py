@@ -1,0 +1,158 @@
+"""Nothing is left of a transaction, however it ends: not in the tables, not in timers, not as reference cycles."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sipwright.modules.jsonrpc import prepare_params
+from sipwright.script.context import Context
+
+Requests = Callable[..., bytes]
+
+NUMBER = 50
+
+
+def asking(server: Any) -> None:
+    ok = server.route(lambda ctx: server.reply(ctx, 200), "RESPONSE")
+    error = server.route(lambda ctx: server.reply(ctx, 500, "Error"), "ERROR")
+    server.route(lambda ctx: 1 if ctx.message.method == "ACK" else server.ask(ctx, ok, error))
+
+
+def asking_in_place(server: Any) -> None:
+    params = prepare_params(["[]"])
+
+    async def script(ctx: Context) -> int:
+        if ctx.message.method == "ACK":
+            return 1
+        code = await server.modules.jsonrpc.jsonrpc_call(ctx, "who", params, server.result)
+        return int(server.reply(ctx, 200 if code > 0 else 500))
+
+    server.route(script)
+
+
+def suspending_by_hand(server: Any) -> None:
+    server.route(lambda ctx: server.modules.tm.t_suspend(ctx) if ctx.message.method != "ACK" else 1)
+
+
+def failing(server: Any) -> None:
+    def script(ctx: Context) -> int:
+        if ctx.message.method == "ACK":
+            return 1
+        raise ZeroDivisionError
+
+    server.route(script)
+
+
+def released(server: Any) -> None:
+    def script(ctx: Context) -> int:
+        server.modules.tm.t_suspend(ctx)
+        return int(server.modules.tm.t_release(ctx))
+
+    server.route(script)
+
+
+def nothing(_server: Any, _call: Any) -> None:
+    pass
+
+
+def answered(_server: Any, call: Any) -> None:
+    call.answer(b"1")
+
+
+def timed_out(_server: Any, call: Any) -> None:
+    call.end("timeout")
+
+
+def overdue(server: Any, _call: Any) -> None:
+    server.clock.advance(62)
+
+
+@pytest.mark.parametrize(("method", "acknowledges"), [("OPTIONS", False), ("INVITE", False), ("INVITE", True)])
+@pytest.mark.parametrize(
+    ("script", "end"),
+    [
+        (asking, answered),
+        (asking, timed_out),
+        (asking, overdue),
+        (asking, "cancel"),
+        (asking_in_place, answered),
+        (asking_in_place, timed_out),
+        (asking_in_place, overdue),
+        (asking_in_place, "cancel"),
+        (suspending_by_hand, overdue),
+        (suspending_by_hand, "cancel"),
+        (failing, nothing),
+        (released, nothing),
+    ],
+)
+def test_nothing_is_left(
+    server: Any, request_bytes: Requests, script: Any, end: Any, method: str, acknowledges: bool
+) -> None:
+    if method == "OPTIONS" and end == "cancel":
+        pytest.skip("only an INVITE is cancelled")
+    script(server)
+    services = server.core.services
+    # The first one fills caches.
+    transact(server, request_bytes, "first", method, end, acknowledges)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(NUMBER):
+            transact(server, request_bytes, str(number), method, end, acknowledges)
+        server.clock.advance(70)
+        cycles = gc.collect()
+    finally:
+        gc.enable()
+    assert cycles == 0
+    assert (server.stat("tm:current"), server.stat("tm:suspended")) == (0, 0)
+    assert services._table._unacknowledged == {}
+    assert len(services._labels) == 0
+    # The sweep is all that waits.
+    assert len(services.timers) == 1
+
+
+def transact(server: Any, request_bytes: Requests, name: str, method: str, end: Any, acknowledges: bool) -> None:
+    branch = f"z9hG4bK{name}"
+    server.receive(request_bytes(method, branch=branch, call_id=name))
+    call = server.client.calls.pop() if server.client.calls else None
+    if end == "cancel":
+        server.receive(request_bytes("CANCEL", branch=branch, call_id=name))
+    else:
+        end(server, call)
+    if call is not None:
+        # As PendingCall does at its end.
+        call.argument = None
+    if acknowledges and server.socket.sent:
+        last = server.responses()[-1]
+        of_its_own = "ack" if last.status < 300 else ""
+        server.receive(request_bytes("ACK", branch=branch + of_its_own, call_id=name, to_tag=last.to_tag))
+    server.socket.sent.clear()
+
+
+def test_a_suspension_by_hand_that_was_continued_holds_no_timer(server: Any, request_bytes: Requests) -> None:
+    tm = server.modules.tm
+    go = server.route(lambda ctx: server.reply(ctx, 200), "GO")
+    server.route(tm.t_suspend)
+    server.receive(request_bytes())
+    (suspension,) = server.core.services.suspensions
+    label = server.core.services.transaction_label(suspension.context)
+    timers = len(server.core.services.timers)
+    assert tm.t_continue(suspension.context, *label, go) == 1
+    assert server.statuses() == [200]
+    # Timer J instead of that of the suspension.
+    assert len(server.core.services.timers) == timers
+
+
+def test_what_is_suspended_when_a_server_stops_is_gone(server: Any, request_bytes: Requests) -> None:
+    suspending_by_hand(server)
+    server.receive(request_bytes("INVITE"))
+    server.core.refuse()
+    asyncio.run(server.core.stop())
+    assert server.statuses() == [100, 408]
+    server.clock.advance(70)
+    assert (server.stat("tm:current"), server.stat("tm:suspended")) == (0, 0)
