@@ -11,7 +11,7 @@ Client and server use the same class; what differs is the owner. asyncio sets TC
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, cast
 
 from sipwright.errors import NetstringParseError
 from sipwright.jsonrpc.peer import Peer
@@ -21,6 +21,9 @@ from sipwright.netstring import Decoder
 # have gone before it counts as free again.
 HIGH_WATER = 1 << 20
 LOW_WATER = 1 << 18
+
+CALLBACK_FAULTS: Final = (Exception, asyncio.CancelledError)
+"""What a callback or a method of the user may raise without harm to others; the result of a cancelled future for one."""
 
 
 class ConnectionOwner(Protocol):
@@ -99,9 +102,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start (called by asyncio)."""
-        assert isinstance(transport, asyncio.Transport)  # narrows what asyncio declares too wide
-        transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
-        self.transport = transport
+        # asyncio declares it too wide; not checked, because the transports of uvloop are no asyncio.Transport.
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         self._owner.connection_ready(self)
 
     def data_received(self, data: bytes) -> None:
@@ -115,7 +118,7 @@ class Connection(asyncio.Protocol):
         for payload in payloads:
             try:
                 receive(payload)
-            except Exception as error:  # the boundary: a callback's fault must not stop the others
+            except CALLBACK_FAULTS as error:  # the boundary: a callback's fault must not stop the others
                 self._loop.call_exception_handler(
                     {"message": "error while handling a JSON-RPC message", "exception": error, "protocol": self}
                 )
