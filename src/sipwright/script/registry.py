@@ -146,10 +146,7 @@ class Registry:
         """Resolve a variable."""
         found = self._pvars.get(name)
         if found is None:
-            raise ArgumentError(
-                _unknown(f"variable '${name}'", self.elsewhere("variable", name)),
-                suggestion=_prefixed("$", _closest(name, self.names("variable"))),
-            )
+            raise self._unknown("variable", f"${name}", name)
         module, declaration, method = found
         if declaration.factory:
             return cast("Variable", method(VariableUse(text, name, inner, index)))
@@ -164,10 +161,7 @@ class Registry:
         full = f"{cls}.{name}"
         found = self._transforms.get(full)
         if found is None:
-            raise ArgumentError(
-                _unknown(f"transformation '{{{full}}}'", self.elsewhere("transformation", full)),
-                suggestion=_closest(full, self.names("transformation")),
-            )
+            raise self._unknown("transformation", f"{{{full}}}", full)
         _module, method, specs = found
         required = sum(not spec.optional for spec in specs)
         if not required <= len(params) <= len(specs):
@@ -218,6 +212,16 @@ class Registry:
             if kind is not None and name in _names_of(kind, what):
                 return f'it is in module {other}, which is not loaded: loadmodule "{other}.so"'
         return said_of_function(name) if what == "function" else None
+
+    def _unknown(self, what: NameClass, shown: str, name: str) -> ArgumentError:
+        """Return the fault of a name that is not loaded: with the module that has it, or else with the closest name."""
+        elsewhere = self.elsewhere(what, name)
+        if elsewhere is not None:
+            return ArgumentError(f"unknown {what} '{shown}': {elsewhere}")
+        closest = _closest(name, self.names(what))
+        return ArgumentError(
+            f"unknown {what} '{shown}'", suggestion=None if closest is None else shown.replace(name, closest)
+        )
 
     # ---- reading declarations
 
@@ -341,17 +345,9 @@ def _parameter(kind: ParamKind, parts: Sequence[Part]) -> Callable[[Any], object
     return lambda context: convert(text(context))
 
 
-def _unknown(what: str, elsewhere: str | None) -> str:
-    return f"unknown {what}" if elsewhere is None else f"unknown {what}: {elsewhere}"
-
-
 def _closest(name: str, names: Iterable[str]) -> str | None:
     matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return matches[0] if matches else None
-
-
-def _prefixed(prefix: str, name: str | None) -> str | None:
-    return None if name is None else prefix + name
 
 
 def _count(least: int, most: int, noun: str) -> str:
