@@ -55,22 +55,19 @@ class UdpSocket:
         self._loop = loop
         loop.add_reader(self._socket.fileno(), self._readable)
 
-    def pause(self) -> None:
-        """Stop receiving; what is sent still goes out."""
+    def close(self) -> None:
+        """Stop receiving and let the socket go."""
         if self._loop is not None:
             self._loop.remove_reader(self._socket.fileno())
             self._loop = None
-
-    def close(self) -> None:
-        """Stop receiving and let the socket go."""
-        self.pause()
         self._socket.close()
 
     def send(self, data: bytes, address: Address) -> None:
         """Send one datagram."""
         try:
             self._sendto(data, address)
-        except OSError:
+        except (OSError, TypeError, OverflowError):
+            # The others come from an address that is none; whoever sends us a Via chooses it.
             self.send_errors += 1
 
     def _readable(self) -> None:
