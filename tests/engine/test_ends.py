@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,19 +16,21 @@ from sipwright.script.context import Context
 Requests = Callable[..., bytes]
 
 NUMBER = 50
+# What the scripts here do not answer.
+LEFT_ALONE = ("ACK", "CANCEL")
 
 
 def asking(server: Any) -> None:
     ok = server.route(lambda ctx: server.reply(ctx, 200), "RESPONSE")
     error = server.route(lambda ctx: server.reply(ctx, 500, "Error"), "ERROR")
-    server.route(lambda ctx: 1 if ctx.message.method == "ACK" else server.ask(ctx, ok, error))
+    server.route(lambda ctx: 1 if ctx.message.method in LEFT_ALONE else server.ask(ctx, ok, error))
 
 
 def asking_in_place(server: Any) -> None:
     params = prepare_params(["[]"])
 
     async def script(ctx: Context) -> int:
-        if ctx.message.method == "ACK":
+        if ctx.message.method in LEFT_ALONE:
             return 1
         code = await server.modules.jsonrpc.jsonrpc_call(ctx, "who", params, server.result)
         return int(server.reply(ctx, 200 if code > 0 else 500))
@@ -36,12 +39,12 @@ def asking_in_place(server: Any) -> None:
 
 
 def suspending_by_hand(server: Any) -> None:
-    server.route(lambda ctx: server.modules.tm.t_suspend(ctx) if ctx.message.method != "ACK" else 1)
+    server.route(lambda ctx: server.modules.tm.t_suspend(ctx) if ctx.message.method not in LEFT_ALONE else 1)
 
 
 def failing(server: Any) -> None:
     def script(ctx: Context) -> int:
-        if ctx.message.method == "ACK":
+        if ctx.message.method in LEFT_ALONE:
             return 1
         raise ZeroDivisionError
 
@@ -156,3 +159,29 @@ def test_what_is_suspended_when_a_server_stops_is_gone(server: Any, request_byte
     assert server.statuses() == [100, 408]
     server.clock.advance(70)
     assert (server.stat("tm:current"), server.stat("tm:suspended")) == (0, 0)
+
+
+ENDS: dict[str, Callable[[Any, Any, Requests], object]] = {
+    "answer": lambda _server, call, _request: call.answer(b"1"),
+    "timeout": lambda _server, call, _request: call.end("timeout"),
+    "cancel": lambda server, _call, request: server.receive(request("CANCEL")),
+    "overdue": lambda server, _call, _request: server.clock.advance(62),
+    "stop": lambda server, _call, _request: asyncio.run(server.core.stop()),
+}
+
+
+@pytest.mark.parametrize("script", [asking, asking_in_place])
+@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(ENDS, 2)))
+def test_the_first_of_two_ends_is_the_only_one(
+    server: Any, request_bytes: Requests, script: Any, first: str, second: str
+) -> None:
+    expected = {"answer": 200, "timeout": 500, "cancel": 487, "overdue": 408, "stop": 500}[first]
+    script(server)
+    server.receive(request_bytes("INVITE"))
+    call = server.client.calls[0]
+    ENDS[first](server, call, request_bytes)
+    ENDS[second](server, call, request_bytes)
+    finals = {(response.status, response.cseq_method) for response in server.responses() if response.status >= 200}
+    assert finals - {(200, "CANCEL")} == {(expected, "INVITE")}
+    assert server.stat("tm:suspended") == 0
+    assert server.stat("core:script_errors") == 0
