@@ -301,6 +301,18 @@ def test_a_call_in_place_tells_how_it_ended(rpc: Any, rc: int, text: str) -> Non
     assert variables == {"rc": rc, "x": text}
 
 
+@pytest.mark.parametrize("before", ["", 't_reply("200", "OK");'])
+def test_a_call_in_place_that_cannot_be_made_is_a_failure(before: str) -> None:
+    params = "[]" if before else "[$fU]"
+    cfg = script(
+        f'request_route {{ $var(x) = "old"; {before} $var(rc) = jsonrpc_call("who", "{params}", "$var(x)");'
+        ' t_reply("200", "OK"); }'
+    )
+    run = run_script(cfg, sip_request(), rpc={"who": 1})
+    assert run.variables == {"rc": -3, "x": "failure"}
+    assert [reply.status for reply in run.replies] == [200]
+
+
 def test_calls_are_chained_from_resumed_routes_and_from_error_routes() -> None:
     cfg = script(
         """

@@ -252,11 +252,12 @@ class Jsonrpc(Module):
     ) -> int:
         """Ask, and go on at the next statement: 1 a result, -1 an error answer, -2 timeout, -3 failure."""
         data = self._fill("jsonrpc_call", ctx, params, options)
-        if data is None:
-            return -3
         suspension = RpcSuspension(ctx, self, None, None, result)
-        if self._ask("jsonrpc_call", suspension, method, data, options, self._answered_in_place) != 0:
-            return -3
+        if data is None or self._ask("jsonrpc_call", suspension, method, data, options, self._answered_in_place) != 0:
+            # Not what an earlier call has left there.
+            assert result.set is not None  # checked at load
+            result.set(ctx, "failure")
+            return _IN_PLACE["failure"]
         # Meanwhile anything may have happened to other transactions; this one cannot have ended: it would not go on.
         return await suspension
 
