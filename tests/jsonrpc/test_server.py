@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -420,3 +423,111 @@ def test_functions_are_registered_by_name_or_by_decorator() -> None:
     assert list(server.dispatcher) == ["one", "name.of.two"]
     with pytest.raises(ArgumentError, match="already"):
         server.method(one)
+
+
+def test_a_server_that_was_not_started_says_so() -> None:
+    async def main() -> None:
+        async with asyncio.timeout(1):
+            with pytest.raises(RuntimeError, match="not started"):
+                await Server().serve_forever()
+            server = Server()
+            await server.close()
+            await server.serve_forever()
+
+    asyncio.run(main())
+
+
+def test_a_function_that_meets_a_cancelled_future_does_not_end_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(wire: Wire, server: Server) -> None:
+        def broken() -> None:
+            raise asyncio.CancelledError
+
+        server.add_method("broken", broken)
+        wire.send('{"jsonrpc":"2.0","method":"broken","id":1}', '{"jsonrpc":"2.0","method":"ping","id":2}')
+        assert (await wire.receive())["error"]["code"] == -32603
+        assert (await wire.receive())["result"] == "pong"
+
+    serve(test)
+    assert "broken" in caplog.text
+
+
+def test_a_batch_of_too_many_elements_is_refused_as_a_whole() -> None:
+    async def test(wire: Wire, server: Server) -> None:
+        start = time.perf_counter()
+        wire.send("[" + "1," * 500_000 + "1]")
+        answer = await wire.receive()
+        assert time.perf_counter() - start < 1
+        assert (answer["error"]["code"], answer["id"]) == (-32600, None)
+        assert "10000" in answer["error"]["data"]
+        wire.send(json.dumps([{"jsonrpc": "2.0", "method": "ping", "id": n} for n in range(10_000)]))
+        assert len(await wire.receive()) == 10_000
+
+    serve(test)
+
+
+def test_garbage_of_every_kind_harms_nobody_else() -> None:
+    async def main() -> None:
+        random = Random(1)
+        server = make_server(max_size=10_000)
+        async with server, Client(f"127.0.0.1:{server.port},1") as client:
+            await client.connected(1)
+
+            async def pour(data: bytes) -> None:
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                writer.write(data)
+                with contextlib.suppress(ConnectionError, TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        while await reader.read(65536):
+                            pass
+                writer.close()
+
+            garbage = [random.randbytes(random.randrange(1, 5000)) for _ in range(30)]
+            garbage += [encode(random.randbytes(random.randrange(200))) for _ in range(30)]
+            garbage += [b"999999999:", b"10000:" + b"x" * 9999, b"0:," * 1000]
+            garbage += [encode(b"[" * 9000), encode(b'{"a":' * 900)]
+            garbage += [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\0\x01", encode(b"\xff\xfe"), b"1" * 9]
+            poured = asyncio.gather(*(pour(data) for data in garbage))
+            while not poured.done():
+                assert await client.call("ping", timeout=2) == "pong"
+                await asyncio.sleep(0.005)
+            await poured
+            async with asyncio.timeout(2):
+                while len(server._sessions) > 1:
+                    await asyncio.sleep(0.01)
+        assert server._sessions == set()
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(main())
+
+
+def test_clients_that_never_finish_a_frame_cost_nothing_but_their_connection() -> None:
+    async def main() -> None:
+        server = make_server()
+        async with server, Client(f"127.0.0.1:{server.port},1") as client:
+            slow = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(50)]
+            for _, writer in slow:
+                writer.write(b"100000:")
+            for _ in range(20):
+                for _, writer in slow:
+                    writer.write(b"x")
+                assert await client.call("ping", timeout=2) == "pong"
+            assert len(asyncio.all_tasks()) == 1
+            for _, writer in slow:
+                writer.close()
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_takes_its_waiting_requests_along() -> None:
+    async def main() -> None:
+        server = make_server(max_concurrent=1)
+        async with server, Client(f"127.0.0.1:{server.port},1") as client:
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(encode(b'{"jsonrpc":"2.0","method":"sleep","params":[0.02],"id":1}') * 50)
+            await asyncio.sleep(0.01)
+            writer.transport.abort()
+            start = time.perf_counter()
+            assert await client.call("sleep", [0, "mine"], timeout=2) == "mine"
+            assert time.perf_counter() - start < 0.5
+
+    asyncio.run(main())

@@ -25,6 +25,9 @@ METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
 
+MAX_BATCH: Final = 10_000
+"""How many messages a batch may have: what is in one payload is handled in one turn of the loop."""
+
 Id = int | str | None
 
 
@@ -83,7 +86,8 @@ _decode_string = msgspec.json.Decoder(str).decode
 def decode(payload: bytes | Raw) -> Message | list[Message | JsonRpcParseError]:
     """Decode a payload: one message, or a batch with a message or the fault of each of its elements.
 
-    Raises JsonRpcParseError when the payload is neither: code -32700 when it is not JSON, otherwise -32600.
+    Raises JsonRpcParseError when the payload is neither, or a batch of more than MAX_BATCH elements: code -32700 when
+    it is not JSON, otherwise -32600.
     """
     item = _decode_one(payload)
     if isinstance(item, Message):
@@ -94,6 +98,8 @@ def decode(payload: bytes | Raw) -> Message | list[Message | JsonRpcParseError]:
         raise item from None
     if not elements:
         raise JsonRpcParseError("an empty batch")
+    if len(elements) > MAX_BATCH:
+        raise JsonRpcParseError(f"a batch of more than {MAX_BATCH} messages")
     return [_decode_one(element) for element in elements]
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar, overload
 from msgspec import UNSET
 
 from sipwright.errors import JsonRpcParseError, RpcAnswerError, StartError
-from sipwright.jsonrpc.connection import Connection
+from sipwright.jsonrpc.connection import CALLBACK_FAULTS, Connection
 from sipwright.jsonrpc.dispatch import Dispatcher
 from sipwright.jsonrpc.messages import (
     INTERNAL_ERROR,
@@ -31,7 +31,7 @@ from sipwright.jsonrpc.messages import (
 )
 from sipwright.jsonrpc.peer import Peer
 
-logger = logging.getLogger("sipwright.jsonrpc")
+logger = logging.getLogger("sipwright.jsonrpc.server")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -99,10 +99,12 @@ class Server:
         """Begin to listen; port 0 takes a free one (see `port`). Raises StartError when that cannot be done."""
         if self._listener is not None:
             raise StartError("the server was started already")
+        if not 0 <= port <= 65535:
+            raise StartError(f"cannot listen on {host}:{port}: the port is out of range, 0 to 65535")
         loop = asyncio.get_running_loop()
         try:
             self._listener = await loop.create_server(lambda: _Session(self, loop).connection, host, port)
-        except (OSError, OverflowError, UnicodeError) as error:
+        except (OSError, UnicodeError) as error:
             raise StartError(f"cannot listen on {host}:{port}: {_reason(error)}") from error
 
     @property
@@ -114,7 +116,12 @@ class Server:
         return port
 
     async def serve_forever(self) -> None:
-        """Wait until the server is closed. When the waiting task is cancelled, close the server."""
+        """Wait until the server is closed. When the waiting task is cancelled, close the server.
+
+        Raises RuntimeError when it was not started.
+        """
+        if self._listener is None and not self._closed.is_set():
+            raise RuntimeError("the server was not started: call start() first")
         try:
             await self._closed.wait()
         except asyncio.CancelledError:
@@ -288,7 +295,7 @@ class _Session:
         assert message.method is not None
         try:
             result = self._dispatcher.call(message.method, message.params)
-        except Exception as error:  # the boundary to the functions
+        except CALLBACK_FAULTS as error:  # the boundary to the functions
             self._answer(self._failed(message, error), batch)
             return
         if type(result) is CoroutineType:
@@ -319,7 +326,7 @@ class _Session:
         except Exception as error:  # what cannot be encoded is the function's fault
             return self._failed(message, error)
 
-    def _failed(self, message: Message, error: Exception) -> bytes | None:
+    def _failed(self, message: Message, error: BaseException) -> bytes | None:
         """Return the answer for an exception of a function; log it unless the function meant it."""
         request_id: Id | None = None if message.id is UNSET else message.id
         if isinstance(error, RpcAnswerError):
