@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
-from sipwright.jsonrpc.addresses import ServerAddress
+from sipwright.errors import RpcConnectionError
+from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
+from sipwright.jsonrpc.client import Client
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.groups import Endpoint, Group
+from sipwright.testing.fakerpc import FakeRpcServer
 
 
 class FakeLoop:
@@ -240,3 +244,42 @@ def test_a_stopped_server_is_not_connected_any_more() -> None:
     assert loop.attempts == 0
     assert connect(endpoint).closed
     assert endpoint.connection is None
+
+
+def test_a_retry_takes_nobodys_turn() -> None:
+    group, endpoints = make_group(("a", 1), ("b", 1), ("c", 1))
+    for endpoint in endpoints.values():
+        connect(endpoint)
+    assert picks(group, 2) == ["a", "b"]
+    assert picks(group, 1) == ["c"]
+    other = group.pick_other(["a:1"])
+    assert other is not None
+    assert other.server == "b:1"
+    assert "".join(picks(group, 3)) == "acb"
+
+
+def test_a_family_of_addresses_that_the_machine_lacks_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+
+            async def addresses(*_args: Any, **_options: Any) -> list[Any]:
+                return [
+                    (9999, socket.SOCK_STREAM, 6, "", ("::1", rpc.port, 0, 0)),
+                    (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", rpc.port)),
+                ]
+
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", addresses)
+            async with Client(f"localhost:{rpc.port},1") as client:
+                await client.connected(1)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", -1), ("a\0b", 1), ("a", 1 << 70)])
+def test_an_impossible_address_is_a_failure_that_says_so(host: str, port: int) -> None:
+    async def main() -> None:
+        async with Client([ServerSpec(ServerAddress(host, port), 1)]) as client:
+            with pytest.raises(RpcConnectionError, match="cannot connect"):
+                await client.call("get", timeout=0.1)
+
+    asyncio.run(main())

@@ -20,7 +20,9 @@ from collections.abc import Callable, Collection, Sequence
 from sipwright.jsonrpc.addresses import ServerAddress
 from sipwright.jsonrpc.connection import Connection
 
-logger = logging.getLogger("sipwright.jsonrpc")
+logger = logging.getLogger("sipwright.jsonrpc.client")
+# Who has set up no logging hears of servers by the exceptions of calls, not on stderr.
+logger.addHandler(logging.NullHandler())
 
 # Seconds for one address of a server; a name may have several (localhost: ::1 and 127.0.0.1), tried in their order.
 # Not the happy eyeballs of asyncio: in Python 3.11 they lose a socket when they are cancelled at the wrong moment.
@@ -73,8 +75,8 @@ class Endpoint:
 
     @property
     def is_ready(self) -> bool:
-        """True when a call can be sent: connected, and the server reads what it is sent."""
-        return self.connection is not None and not self.connection.is_blocked
+        """True when a call can be sent: connected, the server reads what it is sent, and `stop` was not called."""
+        return self.connection is not None and not self.connection.is_blocked and not self._stopped
 
     def start(self) -> None:
         """Begin to connect."""
@@ -82,20 +84,24 @@ class Endpoint:
         self._attempt = self._loop.create_task(self._connect())
 
     def stop(self) -> None:
-        """Close the connection and connect no more. Its pending calls are the caller's to end before."""
+        """Take the server out of the choice, close the connection and connect no more.
+
+        Calls that are pending on it are the caller's to end.
+        """
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
         if self._attempt is not None:
             self._attempt.cancel()
         if self.connection is not None:
+            self._tell()
             self.connection.close()
 
     async def _connect(self) -> None:
         try:
             sock = await self._connect_socket()
-        except (OSError, UnicodeError) as error:
-            # UnicodeError: a host name that cannot be written in IDNA.
+        except (OSError, ValueError, OverflowError) as error:
+            # Not an OSError: a host name that cannot be written in IDNA, a port that is no port.
             self._attempt = None
             self._fail(f"cannot connect: {_reason(error)}")
             return
@@ -113,7 +119,12 @@ class Endpoint:
         except socket.gaierror:
             addresses = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for family, kind, protocol, _, address in addresses:
-            sock = socket.socket(family, kind, protocol)
+            try:
+                sock = socket.socket(family, kind, protocol)
+            except OSError as error:
+                # An IPv6 address on a machine without IPv6.
+                failure = error
+                continue
             try:
                 sock.setblocking(False)
                 async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -189,7 +200,7 @@ class Endpoint:
             group.refresh()
 
 
-def _reason(error: OSError | UnicodeError) -> str:
+def _reason(error: Exception) -> str:
     """Return what went wrong, for a person: asyncio's own text repeats the address."""
     if isinstance(error, socket.gaierror) or not isinstance(error, OSError) or error.errno is None:
         return str(error.args[-1]) if error.args else str(error)
@@ -225,18 +236,21 @@ class Group:
         ring = self._top
         if ring:
             connection = ring[0]
-            ring.rotate(-1)
             if len(connection.pending) < self._max_pending:
+                ring.rotate(-1)
                 return connection
         return self.pick_other(())
 
     def pick_other(self, asked: Collection[str]) -> Connection | None:
-        """Return the connection for the next call, or None, among the servers whose names are not in `asked`."""
+        """Return the connection for the next call, or None, among the servers whose names are not in `asked`.
+
+        Those that are passed over keep their turn.
+        """
         for ring in self._rings:
-            for _ in range(len(ring)):
-                connection = ring[0]
-                ring.rotate(-1)
+            for index, connection in enumerate(ring):
                 if len(connection.pending) < self._max_pending and connection.server not in asked:
+                    del ring[index]
+                    ring.append(connection)
                     return connection
         return None
 
