@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
+import weakref
 
 import pytest
 
@@ -110,5 +112,53 @@ def test_a_batch_without_servers_fails() -> None:
         async with Client("") as client:
             with pytest.raises(RpcConnectionError, match="no servers"):
                 await client.batch([("add", [1])], timeout=0.01)
+
+    asyncio.run(main())
+
+
+def test_a_batch_is_filled_before_and_asked_after_it_is_sent() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc, Client(rpc.address + ",1") as client:
+            rpc.on("add", result(sum))
+            batch = client.batch([("add", [1])])
+            with pytest.raises(RuntimeError, match="not sent"):
+                batch.result(0)
+            assert await batch == [1]
+            for add in (batch.call, batch.notify):
+                with pytest.raises(RuntimeError, match="sent before"):
+                    add("add", [2])
+
+    asyncio.run(main())
+
+
+def test_a_wrong_method_name_sends_nothing_and_leaves_nothing_pending() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc, Client(rpc.address + ",1") as client:
+            await client.connected(1)
+            with pytest.raises(ValueError, match="surrogates"):
+                client.batch([("add", [1]), ("\ud800", None)])
+            with pytest.raises(ValueError, match="surrogates"):
+                client.submit_batch([("add", b"[1]", print, 1), ("log", None, None, 1), ("\ud800", None, None, 1)])
+            counts = client.counters()
+            assert (counts["calls"], counts["pending"], counts["notifications"]) == (0, 0, 0)
+
+    asyncio.run(main())
+
+
+def test_ended_batches_are_freed_without_the_garbage_collector() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc, Client(rpc.address + ",1") as client:
+            rpc.on("add", result(sum))
+            batch = client.batch([("add", [1])])
+            batch.notify("log")
+            freed = weakref.ref(batch)
+            gc.disable()
+            try:
+                await batch
+                del batch
+                await asyncio.sleep(0)
+                assert freed() is None
+            finally:
+                gc.enable()
 
     asyncio.run(main())

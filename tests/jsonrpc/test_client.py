@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import socket
+import subprocess
+import sys
 from collections.abc import Coroutine
 from typing import Any
 
@@ -244,6 +248,111 @@ def test_a_wrong_group_or_method_name_is_refused_at_once() -> None:
             Client("localhost")
         with pytest.raises(RuntimeError, match="not started"):
             Client("").submit("get", None, outcomes.done)
+
+    run(main())
+
+
+def test_a_number_of_tries_below_none_is_none() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc, Client(rpc.address + ",1") as client:
+            rpc.on("get", result(1))
+            assert await client.call("get", retry=-1, idempotent=True) == 1
+
+    run(main())
+
+
+def test_waiting_calls_that_the_server_cannot_take_all_end_at_once() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc, Client(rpc.address + ",1", max_pending=2) as client:
+            rpc.on("get", after(0.05, result(1)))
+            await client.connected(1)
+            outcomes = Outcomes()
+            for _ in range(2):
+                client.submit("get", None, outcomes.done, timeout=5)
+            [endpoint] = client._pool.endpoints
+            assert endpoint.connection is not None
+            endpoint.connection.pause_writing()
+            client.submit("get", None, outcomes.done, "waits", timeout=5, wait=True)
+            await asyncio.sleep(0.01)
+            assert outcomes.ended == []
+            endpoint.connection.resume_writing()
+            [call] = await outcomes.wait(1)
+            assert (outcomes.ended[0][0], call.status) == ("waits", "failure")
+            assert "as many calls" in call.reason
+            await outcomes.wait(3)
+            assert settled(client)
+
+    run(main())
+
+
+def test_the_value_of_a_call_that_is_pending_or_was_given_up_says_so() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc, Client(rpc.address + ",1") as client:
+            rpc.on("get", never())
+            call = client.submit("get", None, Outcomes().done)
+            with pytest.raises(RuntimeError, match="'get' has not ended"):
+                call.value()
+            call.cancel()
+            with pytest.raises(RpcConnectionError, match="given up"):
+                call.value()
+
+    run(main())
+
+
+def test_who_calls_while_the_client_closes_is_told_so_and_nothing_is_lost() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc, FakeRpcServer() as other:
+            for one in (rpc, other):
+                one.on("get", never())
+            client = Client(f"{rpc.address},1 {other.address},1", retry=1)
+            client.start()
+            await asyncio.sleep(0.05)
+            reasons: list[str] = []
+            sent: list[bool] = []
+
+            def again(left: int, call: PendingCall) -> None:
+                reasons.append(call.reason)
+                sent.append(client.submit_notification("log", None))
+                if left:
+                    client.submit("get", None, again, left - 1)
+
+            for _ in range(10):
+                client.submit("get", None, again, 3)
+            await rpc.wait_for_calls(5)
+            # Closed twice at the same time, for good measure.
+            await asyncio.gather(client.close(), client.close())
+            await asyncio.sleep(0.01)
+            assert reasons == ["the client was closed"] * 40
+            assert not any(sent)
+            assert settled(client)
+
+    run(main())
+
+
+def test_close_while_a_connection_is_being_made_ends_at_once() -> None:
+    async def main() -> None:
+        # A port that takes no more connections: its queue is full.
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            port = full.getsockname()[1]
+            with contextlib.ExitStack() as stack:
+                for _ in range(3):
+                    sock = stack.enter_context(socket.socket())
+                    sock.setblocking(False)
+                    with contextlib.suppress(BlockingIOError):
+                        sock.connect(("127.0.0.1", port))
+                client = Client(f"127.0.0.1:{port},1")
+                client.start()
+                call = asyncio.create_task(client.call("get"))
+                await asyncio.sleep(0.05)
+                async with asyncio.timeout(1):
+                    await client.close()
+                    with pytest.raises(RpcClosedError):
+                        await call
+        assert settled(client)
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 1
 
     run(main())
 
@@ -491,6 +600,48 @@ def test_requests_of_a_server_are_answered_that_there_is_no_such_method() -> Non
     run(main())
 
 
+def test_what_is_neither_an_answer_nor_a_request_is_counted_and_not_answered() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc, Client(rpc.address + ",1") as client:
+            rpc.on("get", both(payload("{}"), payload('{"id":%d}'), payload('{"id":%d}'), payload('{"id":99}')))
+            rpc.on("last", result("end"))
+            with pytest.raises(RpcAnswerError, match="neither"):
+                await client.call("get")
+            assert await client.call("last") == "end"
+            counts = client.counters()
+            assert (counts["malformed"], counts["doubled"], len(rpc.calls)) == (2, 1, 2)
+
+    run(main())
+
+
+def test_a_server_that_asks_and_does_not_read_fills_no_memory() -> None:
+    async def main() -> None:
+        request = encode(b'{"jsonrpc":"2.0","method":"ask","id":"%b"}' % (b"x" * 1000)) * 1000
+        accepted: list[asyncio.StreamWriter] = []
+
+        async def asking(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted.append(writer)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            for _ in range(20):
+                writer.write(request)
+                await writer.drain()
+            writer.write(encode(b"[1]"))
+
+        listener = await asyncio.start_server(asking, "127.0.0.1", 0, limit=1024)
+        async with Client(f"127.0.0.1:{listener.sockets[0].getsockname()[1]},1") as client:
+            async with asyncio.timeout(10):
+                while client.counters()["malformed"] == 0:
+                    await asyncio.sleep(0.01)
+            [endpoint] = client._pool.endpoints
+            assert endpoint.connection is not None
+            assert endpoint.connection.transport is not None
+            assert endpoint.connection.transport.get_write_buffer_size() < 5_000_000
+            accepted[0].transport.abort()
+        listener.close()
+
+    run(main())
+
+
 # The async face
 
 
@@ -636,5 +787,94 @@ def test_nobody_waits_for_servers_that_are_given_up() -> None:
                     await client.connected(60)
             with pytest.raises(RpcConnectionError, match="Connection refused"):
                 await client.call("m", timeout=60)
+
+    run(main())
+
+
+def test_a_client_in_another_loop_or_thread_says_so() -> None:
+    async def use(client: Client) -> None:
+        batch = client.batch([("get", None)])
+        for wrong in (client.call("get"), client.notify("get"), client.connected(1), batch.send()):
+            with pytest.raises(RuntimeError, match="belongs to another event loop"):
+                await wrong
+        assert client.pending == 0
+
+    async def main() -> None:
+        async with FakeRpcServer() as rpc, Client(rpc.address + ",1") as client:
+            await client.connected(1)
+            await asyncio.to_thread(asyncio.run, use(client))
+
+    run(main())
+
+
+def test_without_logging_a_client_writes_nothing_to_stderr() -> None:
+    program = """if True:
+        import asyncio
+        from sipwright.jsonrpc import Client, RpcConnectionError, Server
+
+        async def main():
+            server = Server()
+            @server.method
+            def broken():
+                raise KeyError("a fault of the service")
+            await server.start()
+            async with Client(f"127.0.0.1:{server.port},1") as client:
+                print(await client.batch([("broken", None)]))
+                await server.close()
+                try:
+                    await client.call("get", timeout=0.1)
+                except RpcConnectionError as error:
+                    print(error)
+
+        asyncio.run(main())
+        """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "RpcAnswerError(-32603, 'Internal error', None)" in done.stdout
+    assert "'get': " in done.stdout
+    # Faults of the service's functions are shown, the state of connections is not.
+    assert "a fault of the service" in done.stderr
+    assert "next attempt" not in done.stderr
+
+
+def test_ten_thousand_calls_leave_nothing_behind() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc, Client(rpc.address + ",1") as client:
+            rpc.on("ok", result(1))
+            rpc.on("bad", error(1, "m", [1]))
+            rpc.on("never", never())
+
+            async def end(method: str, timeout: float = 5) -> None:
+                with contextlib.suppress(RpcAnswerError, RpcTimeoutError):
+                    await client.call(method, timeout=timeout)
+
+            async def give_up() -> None:
+                task = asyncio.create_task(client.call("never"))
+                await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task])
+
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(10):
+                    await asyncio.gather(*(end("ok") for _ in range(500)), *(end("bad") for _ in range(300)))
+                    await asyncio.gather(*(end("never", 0.01) for _ in range(100)), *(give_up() for _ in range(50)))
+                    await asyncio.gather(*(client.batch([("ok", None)] * 5) for _ in range(10)))
+                assert gc.collect() < 500
+            finally:
+                gc.enable()
+            assert len(client._deadlines) == 0
+            assert settled(client)
+
+    run(main())
+
+
+def test_a_call_without_a_time_limit_has_an_infinite_one() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc, Client(rpc.address + ",1", timeout=float("inf")) as client:
+            rpc.on("get", after(0.02, result(1)))
+            assert await client.call("get", retry=1, idempotent=True) == 1
+            assert await client.batch([("get", None)]) == [1]
+            await client.notify("get")
 
     run(main())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from sipwright.errors import RpcAnswerError, RpcConnectionError, RpcTimeoutError
 from sipwright.jsonrpc.calls import PendingCall
-from sipwright.jsonrpc.messages import encode_params
+from sipwright.jsonrpc.messages import encode_params, request_head
+
+SENT = "the batch was sent before"
 
 
 class BatchSender(Protocol):
@@ -51,26 +53,42 @@ class Batch:
         self._all_ended: asyncio.Future[None] | None = None
 
     def call(self, method: str, params: Any = None) -> int:
-        """Add a call and return its index among the calls. Raises TypeError for params that cannot be encoded."""
-        self._requests.append((method, encode_params(params), self._ended, None))
+        """Add a call and return its index among the calls.
+
+        Raises TypeError for params that cannot be encoded, ValueError for a method that is no Unicode text,
+        RuntimeError when the batch was sent.
+        """
+        self._add(method, params, Batch._ended)
         self._left += 1
         return self._left - 1
 
     def notify(self, method: str, params: Any = None) -> None:
-        """Add a notification. Raises TypeError for params that cannot be encoded."""
-        self._requests.append((method, encode_params(params), None, None))
+        """Add a notification. Raises what `call` raises."""
+        self._add(method, params, None)
+
+    def _add(self, method: str, params: Any, ended: Callable[[Batch, PendingCall], None] | None) -> None:
+        if self._all_ended is not None:
+            raise RuntimeError(SENT)
+        request_head(method)
+        self._requests.append((method, encode_params(params), ended, self))
 
     def result(self, index: int) -> Any:
-        """Return the result of a call of a batch that was sent, or raise what `Client.call` would raise."""
+        """Return the result of a call of a batch that was sent, or raise what `Client.call` would raise.
+
+        Raises RuntimeError for a batch that was not sent, IndexError when there is no such call.
+        """
+        if not self._calls and self._left:
+            raise RuntimeError("the batch was not sent")
         return self._calls[index].value()
 
     async def send(self) -> list[Any]:
         """Send the batch and return the results and exceptions, as awaiting it does.
 
-        Raises RpcConnectionError when no server can take it within the timeout.
+        Raises RpcConnectionError when no server can take it within the timeout, ArgumentError for an unknown group,
+        RuntimeError when it was sent before.
         """
         if self._all_ended is not None:
-            raise RuntimeError("the batch was sent before")
+            raise RuntimeError(SENT)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
         self._all_ended = loop.create_future()
@@ -80,6 +98,8 @@ class Batch:
         calls = self._client.submit_batch(self._requests, timeout=deadline - loop.time(), group=self._group)
         if calls is None:
             raise RpcConnectionError("no server can take the batch")
+        # The requests refer to the batch: it would be garbage that only the collector finds.
+        self._requests.clear()
         self._calls = calls
         try:
             if calls:
@@ -90,7 +110,7 @@ class Batch:
             raise
         return [_outcome(call) for call in calls]
 
-    def _ended(self, _argument: None, _call: PendingCall) -> None:
+    def _ended(self, _call: PendingCall) -> None:
         self._left -= 1
         if not self._left and self._all_ended is not None and not self._all_ended.done():
             self._all_ended.set_result(None)

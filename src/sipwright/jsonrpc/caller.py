@@ -1,8 +1,8 @@
 """The callback core of the JSON-RPC client (L2): calls with deadlines and retries over groups of servers.
 
 `submit` and `submit_notification` take and give JSON bytes and call back: nothing is awaited, no task or future is
-made; the SIP router uses them. `client` puts the face for `async` code on top. Choosing and reconnecting are `groups`,
-ids are `peer`, bytes are `connection`, timeouts are `deadlines`.
+made; the SIP router uses them. `client` puts the face for `async` code on top. The servers are `pool`, choosing and
+reconnecting `groups`, ids `peer`, bytes `connection`, timeouts `deadlines`.
 
 A call ends exactly once: by its answer, its deadline, the loss of its connection, or `cancel()`. Retries are made
 within the deadline, each on a server that was not asked for this call yet:
@@ -22,10 +22,9 @@ from typing import Any, Self
 
 from msgspec import UNSET
 
-from sipwright.errors import ArgumentError, JsonRpcParseError, RpcClosedError, RpcConnectionError
-from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_servers
+from sipwright.errors import JsonRpcParseError
 from sipwright.jsonrpc.calls import CLOSED, ERROR, FAILURE, OK, TIMEOUT, PendingCall, Plan, Status
-from sipwright.jsonrpc.connection import Connection
+from sipwright.jsonrpc.connection import CALLBACK_FAULTS, Connection
 from sipwright.jsonrpc.deadlines import Deadlines
 from sipwright.jsonrpc.groups import Endpoint, Group
 from sipwright.jsonrpc.messages import (
@@ -38,11 +37,12 @@ from sipwright.jsonrpc.messages import (
     request_head,
 )
 from sipwright.jsonrpc.peer import Peer
+from sipwright.jsonrpc.pool import Pool, Servers, why_not
 
 NOT_STARTED = "the client was not started: use 'async with', or call start()"
+OTHER_LOOP = "the client belongs to another event loop: the one that ran when it was started"
 
 Done = Callable[[Any, PendingCall], object]
-Servers = str | Sequence[ServerSpec]
 
 
 class Caller:
@@ -74,20 +74,21 @@ class Caller:
         self.retry = retry
         self.calls = self.results = self.errors = self.timeouts = self.failures = self.retries = 0
         self.notifications = self.malformed = 0
-        self._specs = {name: _specs(value) for name, value in {"": servers, **(groups or {})}.items()}
         self._max_pending = max_pending
         self._max_size = max_size
-        self._reconnect_interval = reconnect_interval
-        self._max_conn_attempts = max_conn_attempts
-        self._random = random
-        self._endpoints: dict[ServerAddress, Endpoint] = {}
-        self._groups: dict[str, Group] = {}
+        self._pool = Pool(
+            {"": servers, **(groups or {})},
+            self._group_changed,
+            max_pending=max_pending,
+            reconnect_interval=reconnect_interval,
+            max_conn_attempts=max_conn_attempts,
+            random=random,
+        )
         self._default = Group("", [], max_pending, _ignore)
         # Calls that no server has been found for yet, in their order.
         self._waiting: dict[PendingCall, tuple[Group, bool]] = {}
-        self._watchers: list[tuple[Group, asyncio.Future[None]]] = []
         self._lost_peers = [0, 0, 0]
-        self._is_closed = False
+        self._is_started = self._is_closed = False
         self._armed: asyncio.TimerHandle | None = None
         self._start_deadline: Callable[[float, PendingCall], float] = _not_started
 
@@ -95,51 +96,33 @@ class Caller:
 
     def start(self) -> None:
         """Begin to connect, in the running event loop. Returns at once; servers that are down are asked again."""
-        if self._groups:
+        if self._is_started:
             raise RuntimeError("the client was started before")
         self._loop = loop = asyncio.get_running_loop()
+        self._is_started = True
         self._clock = loop.time
         self._deadlines: Deadlines[PendingCall] = Deadlines(loop.time, self._arm, self._time_over)
         self._start_deadline = self._deadlines.start
-        for name, specs in self._specs.items():
-            members = [(spec.priority, self._endpoint(spec.address)) for spec in specs]
-            self._groups[name] = Group(name, members, self._max_pending, self._group_changed)
-        self._default = self._groups[""]
-        for endpoint in self._endpoints.values():
-            endpoint.start()
+        self._default = self._pool.start(loop, self._make_connection, self._connection_lost)
 
     async def close(self, timeout: float = 0.0) -> None:
         """Wait up to `timeout` seconds for the answers to pending calls, end the rest as failures, and disconnect."""
-        if not self._groups:
+        if not self._is_started:
             return
         deadline = self._clock() + timeout
         while self.pending and self._clock() < deadline:
             # New calls may be made meanwhile; they have no more time than the others.
             await asyncio.sleep(min(0.02, timeout))
         self._is_closed = True
-        for endpoint in self._endpoints.values():
-            connection = endpoint.connection
-            endpoint.stop()
-            if connection is not None:
-                for call in connection.peer.take_all():
-                    self._end(call, FAILURE, CLOSED)
+        self._pool.stop()
+        for connection in self._pool.connections():
+            for call in connection.peer.take_all():
+                self._end(call, FAILURE, CLOSED)
         for call in list(self._waiting):
             self._end(call, FAILURE, CLOSED)
-        for _, watcher in self._watchers:
-            if not watcher.done():
-                watcher.set_exception(RpcClosedError(CLOSED))
         if self._armed is not None:
             self._armed.cancel()
-        await self._wait_until_disconnected()
-
-    async def _wait_until_disconnected(self) -> None:
-        # A connection closes once the other end has read what was written before; it gets a second for that.
-        deadline = self._clock() + 1.0
-        while connections := [e.connection for e in self._endpoints.values() if e.connection is not None]:
-            if self._clock() >= deadline:
-                for connection in connections:
-                    connection.abort(CLOSED)
-            await asyncio.sleep(0 if self._clock() < deadline - 0.9 else 0.01)
+        await self._pool.disconnected(self._clock)
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -154,27 +137,17 @@ class Caller:
         """Wait until a server of the group is connected and takes calls; with None without limit.
 
         Raises RpcConnectionError, which says what was wrong with each server, after `timeout` seconds, or at once when
-        no server will be asked again (`max_conn_attempts`).
+        no server will be asked again (`max_conn_attempts`); RpcClosedError when the client is closed; ArgumentError for
+        an unknown group.
         """
-        if not self._groups:
+        self._check_loop()
+        await self._pool.connected(self._group(group), timeout)
+
+    def _check_loop(self) -> None:
+        if not self._is_started:
             raise RuntimeError(NOT_STARTED)
-        chosen = self._group(group)
-        if chosen.is_ready:
-            return
-        if self._is_closed:
-            raise RpcClosedError(CLOSED)
-        if chosen.is_given_up:
-            raise RpcConnectionError(_why_not(chosen))
-        watcher: asyncio.Future[None] = self._loop.create_future()
-        entry = (chosen, watcher)
-        self._watchers.append(entry)
-        try:
-            async with asyncio.timeout(timeout):
-                await watcher
-        except TimeoutError:
-            raise RpcConnectionError(_why_not(chosen)) from None
-        finally:
-            self._watchers.remove(entry)
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(OTHER_LOOP)
 
     # Calls and notifications
 
@@ -215,12 +188,12 @@ class Caller:
         wait: bool,
     ) -> None:
         head = request_head(call.method)
-        chosen = self._default if group is None else self._group(group)
+        chosen = self._group(group)
         if timeout is None:
             timeout = self.timeout
         if retry is None:
             retry = self.retry
-        if retry:
+        if retry > 0:
             slices = retry + 1 if idempotent else 1
             timeout /= slices
             call.plan = Plan(chosen, retry, slices, timeout)
@@ -239,7 +212,7 @@ class Caller:
         Raises ArgumentError for an unknown group, ValueError for a method that is no Unicode text.
         """
         payload = encode_notification(method, params)
-        connection = (self._default if group is None else self._group(group)).pick()
+        connection = self._group(group).pick()
         if connection is None:
             return False
         connection.write(payload)
@@ -257,18 +230,21 @@ class Caller:
 
         A request is method, params (as for `submit`), `done` and its argument; with None for `done` it is a
         notification. Returns the calls, in order. Each call ends on its own; none is tried again.
+
+        Raises ArgumentError and ValueError as `submit` does.
         """
         connection = self._group(group).pick()
         if connection is None:
             return None
+        # Encoded before anything is entered: a wrong method name shall not leave half a batch behind.
+        heads = [request_head(method) for method, *_ in requests]
         payloads: list[bytes] = []
         calls: list[PendingCall] = []
-        for method, params, done, argument in requests:
+        for head, (method, params, done, argument) in zip(heads, requests, strict=True):
             if done is None:
                 payloads.append(encode_notification(method, params))
                 self.notifications += 1
                 continue
-            head = request_head(method)
             call = PendingCall(method, params, done, argument)
             call.connection = connection
             call.started = self._start_deadline(self.timeout if timeout is None else timeout, call)
@@ -284,13 +260,12 @@ class Caller:
     @property
     def pending(self) -> int:
         """How many calls have not ended."""
-        connections = [e.connection for e in self._endpoints.values() if e.connection is not None]
-        return len(self._waiting) + sum(len(connection.pending) for connection in connections)
+        return len(self._waiting) + sum(len(connection.pending) for connection in self._pool.connections())
 
     @property
     def connections(self) -> dict[str, int | None]:
         """The servers ("host:port") with the number of their pending calls, None for one that is not connected."""
-        return {e.name: None if e.connection is None else len(e.connection.pending) for e in self._endpoints.values()}
+        return {e.name: None if e.connection is None else len(e.connection.pending) for e in self._pool.endpoints}
 
     def counters(self) -> dict[str, int]:
         """Return what happened since the start.
@@ -300,10 +275,9 @@ class Caller:
         connections beyond the first one of each server.
         """
         late, doubled, unknown = self._lost_peers
-        for endpoint in self._endpoints.values():
-            if endpoint.connection is not None:
-                peer = endpoint.connection.peer
-                late, doubled, unknown = late + peer.late, doubled + peer.doubled, unknown + peer.unknown
+        for connection in self._pool.connections():
+            peer = connection.peer
+            late, doubled, unknown = late + peer.late, doubled + peer.doubled, unknown + peer.unknown
         ended = self.results + self.errors + self.timeouts + self.failures
         pending = self.pending
         return {
@@ -320,7 +294,7 @@ class Caller:
             "doubled": doubled,
             "unknown": unknown,
             "malformed": self.malformed,
-            "reconnects": sum(max(endpoint.connects - 1, 0) for endpoint in self._endpoints.values()),
+            "reconnects": sum(max(endpoint.connects - 1, 0) for endpoint in self._pool.endpoints),
         }
 
     # How a call ends
@@ -338,7 +312,7 @@ class Caller:
         argument, call.argument = call.argument, None
         try:
             call.done(argument, call)
-        except Exception as error:  # the boundary to the caller's code
+        except CALLBACK_FAULTS as error:  # the boundary to the caller's code
             self._report(call, error)
 
     def _take_error(self, call: PendingCall, message: Message) -> None:
@@ -370,10 +344,10 @@ class Caller:
         argument, call.argument = call.argument, None
         try:
             call.done(argument, call)
-        except Exception as error:  # the boundary to the caller's code
+        except CALLBACK_FAULTS as error:  # the boundary to the caller's code
             self._report(call, error)
 
-    def _report(self, call: PendingCall, error: Exception) -> None:
+    def _report(self, call: PendingCall, error: BaseException) -> None:
         self._loop.call_exception_handler(
             {"message": f"error in the callback of JSON-RPC call {call.method!r}", "exception": error}
         )
@@ -386,7 +360,7 @@ class Caller:
             if call.connection is not None and plan.tries_left:
                 self._try_other(call, plan)
         elif call.queue is not None:
-            self._end(call, FAILURE, _why_not(call.queue[call][0]))
+            self._end(call, FAILURE, why_not(call.queue[call][0]))
         elif call.connection is not None:
             call.connection.peer.abandon(call)
             self._end(call, TIMEOUT, "")
@@ -398,7 +372,7 @@ class Caller:
         for call in peer.take_all():
             plan = call.plan
             if plan is None or not plan.tries_left or not self._try_other(call, plan):
-                self._end(call, FAILURE, f"{connection.server}: {reason}")
+                self._end(call, FAILURE, CLOSED if self._is_closed else f"{connection.server}: {reason}")
 
     def _try_other(self, call: PendingCall, plan: Plan) -> bool:
         """Send the call to a server that was not asked for it yet. False when there is none; then nothing changes."""
@@ -430,59 +404,36 @@ class Caller:
             or not (is_patient or group.is_starting)
             or len(self._waiting) > self._max_pending
         ):
-            self._loop.call_soon(self._fail_unsent, call, _why_not(group))
+            self._loop.call_soon(self._fail_unsent, call, why_not(group))
 
     def _fail_unsent(self, call: PendingCall, reason: str) -> None:
         if call.queue is not None:
             self._end(call, FAILURE, reason)
 
     def _group_changed(self, group: Group) -> None:
+        if not self._waiting or self._is_closed:
+            return
+        waiting = [(call, is_patient) for call, (waited, is_patient) in self._waiting.items() if waited is group]
         if group.is_ready:
-            for watched, watcher in self._watchers:
-                if watched is group and not watcher.done():
-                    watcher.set_result(None)
-            for call in [call for call, (waited, _) in self._waiting.items() if waited is group]:
+            for call, _ in waiting:
+                if call.queue is None:
+                    # The end of another one has ended it.
+                    continue
                 connection = group.pick()
                 if connection is None:
-                    return
-                del self._waiting[call]
-                call.queue = None
-                self._send(call, connection)
-            return
-        is_given_up = group.is_given_up
-        if is_given_up:
-            for watched, watcher in self._watchers:
-                if watched is group and not watcher.done():
-                    watcher.set_exception(RpcConnectionError(_why_not(group)))
-        if self._waiting and not group.is_starting:
-            hopeless = [
-                call
-                for call, (waited, patient) in self._waiting.items()
-                if waited is group and (is_given_up or not patient)
-            ]
-            for call in hopeless:
-                self._end(call, FAILURE, _why_not(group))
+                    self._end(call, FAILURE, why_not(group))
+                else:
+                    del self._waiting[call]
+                    call.queue = None
+                    self._send(call, connection)
+        elif not group.is_starting:
+            is_given_up = group.is_given_up
+            for call, is_patient in waiting:
+                if is_given_up or not is_patient:
+                    self._end(call, FAILURE, why_not(group))
 
     def _group(self, name: str | None) -> Group:
-        if name is None:
-            return self._default
-        try:
-            return self._groups[name]
-        except KeyError:
-            raise ArgumentError(f"no group of servers is named {name!r}") from None
-
-    def _endpoint(self, address: ServerAddress) -> Endpoint:
-        if address not in self._endpoints:
-            self._endpoints[address] = Endpoint(
-                self._loop,
-                address,
-                self._make_connection,
-                self._connection_lost,
-                reconnect_interval=self._reconnect_interval,
-                max_attempts=self._max_conn_attempts,
-                random=self._random,
-            )
-        return self._endpoints[address]
+        return self._default if name is None else self._pool.group(name)
 
     def _make_connection(self, endpoint: Endpoint) -> Connection:
         peer: Peer[PendingCall] = Peer(self._answered, lambda messages, _is_batch: self._refuse(connection, messages))
@@ -490,39 +441,22 @@ class Caller:
         return connection
 
     def _refuse(self, connection: Connection, messages: list[Message | JsonRpcParseError]) -> None:
-        """Answer that a client has no methods; what is no message is counted and not answered."""
+        """Answer that a client has no methods; what is no request is counted and not answered.
+
+        A server that does not read gets no answers: they would fill the memory.
+        """
         for message in messages:
-            if isinstance(message, JsonRpcParseError):
+            if isinstance(message, JsonRpcParseError) or message.method is None:
                 self.malformed += 1
-            elif message.id is not UNSET:
+            elif message.id is not UNSET and not connection.is_blocked:
                 connection.write(encode_error(message.id, METHOD_NOT_FOUND, "Method not found"))
 
-    # Timers
+    # The timer
 
     def _arm(self, when: float) -> None:
         if self._armed is not None:
             self._armed.cancel()
         self._armed = self._loop.call_at(when, self._deadlines.expire)
-
-
-def _specs(servers: Servers) -> list[ServerSpec]:
-    return parse_servers(servers) if isinstance(servers, str) else list(servers)
-
-
-def _why_not(group: Group) -> str:
-    """Return why no server of the group takes calls, for a person."""
-    if not group.endpoints:
-        return "there are no servers"
-    if group.is_ready:
-        return "every connected server has as many calls pending as it may have"
-    states = [f"{e.name}: {_state(e)}" for e in dict.fromkeys(group.endpoints)]
-    return f"no server is connected ({'; '.join(states)})"
-
-
-def _state(endpoint: Endpoint) -> str:
-    if endpoint.connection is not None:
-        return "does not read what it is sent"
-    return endpoint.last_failure or "connecting"
 
 
 def _ignore(_group: Group) -> None:

@@ -104,6 +104,7 @@ class PendingCall:
         if self.status is None:
             self.status = CANCELLED
             self.ended = self.started
+            self.reason = "the call was given up"
             del self.table[self]
             self.argument = None
             if self.queue is not None:
@@ -115,7 +116,8 @@ class PendingCall:
     def value(self) -> Any:
         """Return the result as Python objects, or raise what the outcome stands for.
 
-        Raises RpcAnswerError, RpcTimeoutError, RpcConnectionError, RpcClosedError.
+        Raises RpcAnswerError, RpcTimeoutError, RpcConnectionError (also for a call that was cancelled), RpcClosedError;
+        RuntimeError while the call is pending.
         """
         if self.result is None:
             raise self.exception()
@@ -126,7 +128,9 @@ class PendingCall:
             raise RpcAnswerError(PARSE_ERROR, f"the result of {self.method!r} cannot be decoded: {error}") from None
 
     def exception(self) -> RpcAnswerError | RpcTimeoutError | RpcConnectionError:
-        """Return the exception that an outcome without a result stands for."""
+        """Return the exception that an outcome without a result stands for. Raises RuntimeError while it is pending."""
+        if self.status is None:
+            raise RuntimeError(f"the call of {self.method!r} has not ended")
         if self.error is not None:
             error = self.error
             try:

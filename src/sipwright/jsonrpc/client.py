@@ -9,7 +9,7 @@ from typing import Any
 from sipwright.errors import RpcConnectionError
 from sipwright.jsonrpc.awaiting import CallFuture, Waker
 from sipwright.jsonrpc.batch import Batch
-from sipwright.jsonrpc.caller import NOT_STARTED, Caller
+from sipwright.jsonrpc.caller import Caller
 from sipwright.jsonrpc.calls import PendingCall
 from sipwright.jsonrpc.messages import encode_params
 
@@ -26,7 +26,7 @@ class Client(Caller):
     priority that are connected get the calls, by turns; connections are made and made again in the background.
     """
 
-    _waker: Waker | None = None
+    _waker: Waker
 
     def start(self) -> None:
         """Begin to connect, in the running event loop. Returns at once; servers that are down are asked again."""
@@ -49,10 +49,12 @@ class Client(Caller):
         covers everything, also waiting for a connection. Cancelling the awaiting task gives the call up.
 
         Raises RpcAnswerError (the server's error: code, message, data), RpcTimeoutError, RpcConnectionError,
-        RpcClosedError; TypeError for params that cannot be encoded; ArgumentError for an unknown group.
+        RpcClosedError; TypeError for params that cannot be encoded; ArgumentError for an unknown group; RuntimeError
+        when the client was not started in this event loop.
         """
-        if self._waker is None:
-            raise RuntimeError(NOT_STARTED)
+        # 35 ns; a call from another thread would harm the calls of this one before anything fails.
+        if not self._is_started or asyncio.get_running_loop() is not self._loop:
+            self._check_loop()
         future = CallFuture(self._loop, self._waker)
         future.call = call = PendingCall(method, encode_params(params), CallFuture.ended, future)
         self._begin(call, timeout, retry, idempotent, group, True)
@@ -66,6 +68,7 @@ class Client(Caller):
         Raises RpcConnectionError when no server could take it within `timeout` seconds; TypeError and ArgumentError as
         `call` does.
         """
+        self._check_loop()
         payload = encode_params(params)
         if not self.submit_notification(method, payload, group=group):
             await self.connected(self.timeout if timeout is None else timeout, group=group)

@@ -23,7 +23,7 @@ HIGH_WATER = 1 << 20
 LOW_WATER = 1 << 18
 
 CALLBACK_FAULTS: Final = (Exception, asyncio.CancelledError)
-"""What a callback or a method of the user may raise without harm to others; the result of a cancelled future for one."""
+"""What a callback or a method may raise without harm to others: asking a cancelled future raises CancelledError."""
 
 
 class ConnectionOwner(Protocol):

@@ -121,15 +121,16 @@ class Peer(Generic[C]):
         call = self.pending.pop(number, None)
         if call is not None:
             self._answered(call, message)
+        elif number is not None and 0 < number <= self._last_id:
+            if number in self._abandoned:
+                del self._abandoned[number]
+                self.late += 1
+            else:
+                self.doubled += 1
         elif message.result is UNSET and message.error is UNSET and self._requested is not None:
             return False
-        elif number is None or not 0 < number <= self._last_id:
-            self.unknown += 1
-        elif number in self._abandoned:
-            del self._abandoned[number]
-            self.late += 1
         else:
-            self.doubled += 1
+            self.unknown += 1
         return True
 
     def _hand_over(self, messages: list[Message | JsonRpcParseError], is_batch: bool) -> None:
