@@ -39,7 +39,12 @@ def test_a_status_out_of_range_is_refused_and_logged() -> None:
     run = run_script(script('request_route { $var(s) = 99; $var(rc) = t_reply("$var(s)", "x"); }'), sip_request())
     assert run.replies == []
     assert run.variables["rc"] == -1
-    assert run.log == ["t_reply: 99 is no status code, 100 to 699"]
+    assert "t_reply: 99 is no status code, 100 to 699" in run.log[0]
+
+
+def test_a_fixed_status_out_of_range_is_a_load_error() -> None:
+    with pytest.raises(ConfigErrors, match="700 is no status code, 100 to 699"):
+        run_script(script('request_route { t_reply("700", "x"); }'), sip_request())
 
 
 def test_provisional_replies_precede_the_final_one_and_share_its_tag() -> None:

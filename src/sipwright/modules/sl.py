@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from sipwright.lang.namespace import RouteKind
 from sipwright.script.context import Context
-from sipwright.script.kinds import Int, Str
-from sipwright.script.module import Module, Param, function
-
-REPLYING = RouteKind.REQUEST | RouteKind.FAILURE | RouteKind.EVENT
+from sipwright.script.kinds import Status, Str
+from sipwright.script.module import REPLYING, Module, Param, function
 
 
 class Sl(Module):
@@ -21,17 +18,13 @@ class Sl(Module):
     default_reason = Param(str, "Internal Server Error", doc="reason of sl_reply_error()")
 
     @function(routes=REPLYING)
-    def sl_send_reply(self, ctx: Context, code: Int, reason: Str) -> int:
+    def sl_send_reply(self, ctx: Context, code: Status, reason: Str) -> int:
         """Answer without a transaction."""
-        if not self._is_status(code):
-            return -1
         return 1 if self.services.reply_stateless(ctx, code, reason) else -1
 
     @function(routes=REPLYING)
-    def send_reply(self, ctx: Context, code: Int, reason: Str) -> int:
+    def send_reply(self, ctx: Context, code: Status, reason: Str) -> int:
         """Answer within the transaction when there is one, and without one when not."""
-        if not self._is_status(code):
-            return -1
         if ctx.transaction is not None:
             return 1 if self.services.reply(ctx, code, reason) else -1
         return 1 if self.services.reply_stateless(ctx, code, reason) else -1
@@ -40,9 +33,3 @@ class Sl(Module):
     def sl_reply_error(self, ctx: Context) -> int:
         """Answer with the default code and reason."""
         return 1 if self.services.reply_stateless(ctx, self.default_code, self.default_reason) else -1
-
-    def _is_status(self, code: int) -> bool:
-        if 100 <= code <= 699:
-            return True
-        self.services.log.error("sl_send_reply: %d is no status code, 100 to 699", code)
-        return False

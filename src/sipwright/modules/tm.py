@@ -9,8 +9,17 @@ from __future__ import annotations
 from sipwright.errors import ArgumentError
 from sipwright.lang.namespace import RouteKind, Value
 from sipwright.script.context import Context
-from sipwright.script.kinds import BranchRouteName, FailureRouteName, Int, OnreplyRouteName, Regex, RouteName, Str
-from sipwright.script.module import Module, Param, function, pvar
+from sipwright.script.kinds import (
+    BranchRouteName,
+    FailureRouteName,
+    Int,
+    OnreplyRouteName,
+    Regex,
+    RouteName,
+    Status,
+    Str,
+)
+from sipwright.script.module import REPLYING, Module, Param, function, pvar
 from sipwright.script.services import Services
 from sipwright.script.suspend import Suspension
 from sipwright.timerqueue import Timer
@@ -18,8 +27,6 @@ from sipwright.transaction.timers import TimerSettings
 
 # Longer than any transaction lives: no 100 Trying by itself.
 NEVER = 3600.0
-
-REPLYING = RouteKind.REQUEST | RouteKind.FAILURE | RouteKind.EVENT
 
 
 class ByHand(Suspension):
@@ -132,11 +139,8 @@ class Tm(Module):
         return 1 if self.services.new_transaction(ctx) else -1
 
     @function(routes=REPLYING)
-    def t_reply(self, ctx: Context, code: Int, reason: Str) -> int:
+    def t_reply(self, ctx: Context, code: Status, reason: Str) -> int:
         """Answer within the transaction, made if there is none; -1 after a final answer, or for an ACK."""
-        if not 100 <= code <= 699:
-            self.services.log.error("t_reply: %d is no status code, 100 to 699", code)
-            return -1
         return 1 if self.services.reply(ctx, code, reason) else -1
 
     @function(routes=REPLYING)

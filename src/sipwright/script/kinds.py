@@ -53,6 +53,13 @@ def to_text_or_empty(value: Value) -> str:
     return "" if value is None else str(value)
 
 
+def _to_status(value: Value) -> int:
+    status = to_int(value)
+    if not 100 <= status <= 699:
+        raise ArgumentError(f"{status} is no status code, 100 to 699")
+    return status
+
+
 def _to_regex(value: Value) -> re.Pattern[str]:
     return compile_regex(to_text(value))
 
@@ -77,15 +84,17 @@ def prepare_text(parts: Sequence[Part]) -> Callable[[Any], str]:
 STR = ParamKind("string", "a string", convert=to_text, textual=True)
 OPTIONAL_STR = ParamKind("string", "a string", convert=to_text_or_empty, textual=True)
 INT = ParamKind("integer", "an integer", convert=to_int)
+STATUS = ParamKind("status", "a status code, 100 to 699", convert=_to_status)
 REGEX = ParamKind("regex", "a regular expression", convert=_to_regex, lone_dollar=True)
 LAZY_STR = ParamKind("string", "a string", prepare=prepare_text)
 
-# `Str`: text. `NullableStr`: text, `$null` as "". `Int`: integer. `Regex`: compiled pattern. `LazyStr`: function of
-# the context that gives the text. `WritableVariable`, `ReadVariable`: the variable itself. The route kinds: a Route,
-# or None when a dynamic name is unknown.
+# `Str`: text. `NullableStr`: text, `$null` as "". `Int`: integer. `Status`: integer, 100 to 699. `Regex`: compiled
+# pattern. `LazyStr`: function of the context that gives the text. `WritableVariable`, `ReadVariable`: the variable
+# itself. The route kinds: a Route, or None when a dynamic name is unknown.
 Str = Annotated[str, STR]
 NullableStr = Annotated[str, OPTIONAL_STR]
 Int = Annotated[int, INT]
+Status = Annotated[int, STATUS]
 Regex = Annotated[re.Pattern[str], REGEX]
 LazyStr = Annotated[Callable[[Any], str], LAZY_STR]
 WritableVariable = Annotated[Variable, VARIABLE]

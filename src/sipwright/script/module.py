@@ -32,6 +32,9 @@ if TYPE_CHECKING:  # services names Module's users; a module only stores its ser
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T", int, str)
 
+# The routes in which a request can be answered.
+REPLYING = RouteKind.REQUEST | RouteKind.FAILURE | RouteKind.EVENT
+
 
 class Param(Generic[T]):
     """A `modparam` of a module: its type (int or str), default and limits; reads as the value on the instance.
