@@ -9,7 +9,6 @@ from typing import Any, Literal
 import pytest
 
 from sipwright.errors import ArgumentError, ConfigError, ConfigErrors
-from sipwright.lang.arguments import suggest
 from sipwright.lang.compiler import Program, compile_script
 from sipwright.lang.namespace import (
     ANY_ROUTE,
@@ -27,6 +26,7 @@ from sipwright.lang.namespace import (
     Variable,
 )
 from sipwright.lang.regex import compile_regex
+from sipwright.lang.source import suggest
 
 
 class FakeContext:
@@ -193,6 +193,8 @@ class FakeNamespace:
     ) -> Variable:
         if name in ("var", "avp"):
             return self._stored(text, name, inner)
+        if name == "sel":
+            return Variable(text, lambda _c: f"select {(inner or [''])[0]}")
         if name in ("rc", "retcode", "?"):
             return Variable(text, lambda c: c.rc)
         if name == "arg":  # tells how it was written
@@ -238,7 +240,7 @@ class FakeNamespace:
     def names(self, what: NameClass) -> Iterable[str]:
         if what == "function":
             return [spec.name for spec in FUNCTIONS]
-        return ["fake", "other"] if what == "module" else []
+        return {"module": ["fake", "other"], "global": ["children"]}.get(what, [])
 
 
 class Script:

@@ -98,6 +98,52 @@ def test_conditional_parts_nest_also_where_they_are_skipped(script: Compile) -> 
     assert script(text).run() == ["a"]
 
 
+def test_the_environment_can_be_defined(script: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIPWRIGHT_TEST", 'a "b" \\')
+    monkeypatch.setenv("SIPWRIGHT_COUNT", "7")
+    text = """
+    #!defenvs SIPWRIGHT_TEST
+    #!defenvs TEXT=SIPWRIGHT_TEST
+    #!defenv COUNT=SIPWRIGHT_COUNT
+    #!trydefenv NONE=SIPWRIGHT_NO_SUCH
+    #!trydefenv COUNT=SIPWRIGHT_TEST
+    request_route {
+      log(SIPWRIGHT_TEST);
+      log(TEXT);
+      if (COUNT + 1 == 8) log("eight");
+    #!ifdef NONE
+      log("none");
+    #!endif
+    }
+    """
+    assert script(text).run() == ['a "b" \\', 'a "b" \\', "eight"]
+
+
+def test_expressions_can_be_defined(script: Compile) -> None:
+    text = """
+    #!define BASE 40
+    #!defexp SUM BASE + 2
+    #!defexps TEXT "a" + "b"
+    #!ifexp SUM == 42 && BASE
+    request_route { $var(x) = SUM; log("$var(x)"); log(TEXT); }
+    #!endif
+    """
+    assert script(text).run() == ["42", "ab"]
+
+
+def test_a_module_that_is_loaded_defines_a_name(script: Compile) -> None:
+    text = """
+    loadmodule "/usr/lib/fake.so"
+    #!ifdef MOD_other
+    no
+    #!endif
+    #!ifdef MOD_fake
+    request_route { log("fake"); }
+    #!endif
+    """.replace("/usr/lib/", "")
+    assert script(text).run() == ["fake"]
+
+
 def test_directives_may_stand_inside_of_routes(script: Compile) -> None:
     assert script('request_route {\n#!ifdef NO\nlog("a");\n#!else\nlog("b");\n#!endif\n}\n').run() == ["b"]
 
@@ -118,7 +164,17 @@ def test_a_file_that_cannot_be_included_is_a_fault_with_its_place(faults: Faults
 
 def test_files_that_include_one_another_for_ever_are_a_fault(faults: Faults) -> None:
     errors = faults('include_file "a.cfg"\nrequest_route { log("a"); }\n', files={"a.cfg": 'include_file "a.cfg"\n'})
-    assert [(e.file, e.message) for e in errors] == [("a.cfg", "files include one another more than 10 deep")]
+    assert [(e.file, e.message) for e in errors] == [
+        ("a.cfg", "'a.cfg' is being read already: a file cannot include itself")
+    ]
+
+
+def test_files_may_include_one_another_ten_deep(script: Compile, faults: Faults) -> None:
+    files = {f"{n}.cfg": f'include_file "{n + 1}.cfg"\n' for n in range(10)} | {"9.cfg": "", "10.cfg": ""}
+    text = 'include_file "{}.cfg"\nrequest_route {{ log("a"); }}\n'
+    assert script(text.format(1), files=files).run() == ["a"]
+    files["9.cfg"] = 'include_file "10.cfg"\n'
+    assert [e.message for e in faults(text.format(0), files=files)] == ["files include one another more than 10 deep"]
 
 
 def test_faults_in_included_files_name_them(faults: Faults) -> None:
@@ -139,7 +195,11 @@ def test_faults_in_included_files_name_them(faults: Faults) -> None:
         ('#!subst "/a/b"\nrequest_route { log(1); }\n', 1, "#!subst is written"),
         ('#!subst "/(/b/"\nrequest_route { log(1); }\n', 1, "bad regular expression"),
         ("#!ifexp 1 +\n#!endif\nrequest_route { log(1); }\n", 1, "an expression expected"),
-        ("#!ifexp $var(x)\n#!endif\nrequest_route { log(1); }\n", 1, "#!ifexp compares"),
+        ("#!ifexp $var(x)\n#!endif\nrequest_route { log(1); }\n", 1, "expressions of the preprocessor have"),
+        ("#!ifexp 7 / 2\n#!endif\nrequest_route { log(1); }\n", 1, "'/' cannot be used in expressions"),
+        ("#!defenv SIPWRIGHT_NO_SUCH\nrequest_route { log(1); }\n", 1, "no variable SIPWRIGHT_NO_SUCH"),
+        ("#!defenv\nrequest_route { log(1); }\n", 1, "#!defenv is written #!defenv NAME=VARIABLE"),
+        ("#!defexp A\nrequest_route { log(1); }\n", 1, "#!defexp is written #!defexp NAME expression"),
     ],
 )
 def test_directives_that_are_wrong(faults: Faults, text: str, line: int, message: str) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sipwright.errors import ArgumentError
@@ -25,7 +24,7 @@ from sipwright.lang.namespace import (
     Variable,
 )
 from sipwright.lang.nodes import Argument, Call, Expression, Net, Number, RouteCall, Text, Var, Word
-from sipwright.lang.source import Faults, Spot
+from sipwright.lang.source import Faults, Spot, suggest
 from sipwright.lang.variables import Part, Variables
 
 # The route kinds among the arguments: which blocks they name, and how such a block is written.
@@ -70,12 +69,7 @@ class Arguments:
         """Find the function of a call and bind its arguments to its parameters."""
         specs = self._namespace.functions(call.name)
         if not specs:
-            elsewhere = self._namespace.elsewhere("function", call.name)
-            if elsewhere is not None:
-                self._faults.add(call.at, f"unknown function '{call.name}': {elsewhere}")
-            else:
-                close = suggest(call.name, self._namespace.names("function"))
-                self._faults.add(call.at, f"unknown function '{call.name}'", close)
+            self._note_unknown(call)
             return
         count = len(call.args)
         spec = next((s for s in specs if _required(s) <= count <= len(s.params)), None)
@@ -87,6 +81,16 @@ class Arguments:
             argument = self._bind_argument(spec, param, expression)
             if argument is not None:
                 call.arguments.append(argument)
+
+    def _note_unknown(self, call: Call) -> None:
+        elsewhere = self._namespace.elsewhere("function", call.name)
+        if elsewhere is not None:
+            self._faults.add_unknown(call.at, f"unknown function '{call.name}': {elsewhere}")
+            return
+        # A statement of one word may be a mistyped keyword.
+        keywords = () if call.args else ("exit", "drop", "return", "break")
+        close = suggest(call.name, keywords) or suggest(call.name, self._namespace.names("function"))
+        self._faults.add_unknown(call.at, f"unknown function '{call.name}'", close)
 
     def bind_route_call(self, call: RouteCall) -> None:
         """Find the route that `route(...)` calls, or bind the name that is found at run time."""
@@ -259,12 +263,6 @@ class Arguments:
             self._variables.bind_var(expression)
             return Text(expression.at, expression.constant or "")
         return expression
-
-
-def suggest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like a wrong one, None when none is."""
-    close = difflib.get_close_matches(name, list(known), 1, 0.6)
-    return close[0] if close else None
 
 
 def _calls(node: Expression) -> bool:

@@ -6,10 +6,11 @@ may be called before it is written, and a module's parameters are known when the
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from sipwright.errors import ArgumentError
-from sipwright.lang.arguments import Arguments, suggest
+from sipwright.lang.arguments import Arguments
 from sipwright.lang.namespace import Getter, Namespace, Route, RouteKind
 from sipwright.lang.nodes import (
     Assign,
@@ -38,7 +39,7 @@ from sipwright.lang.nodes import (
 )
 from sipwright.lang.regex import compile_regex
 from sipwright.lang.runtime import parse_int
-from sipwright.lang.source import Faults, Spot
+from sipwright.lang.source import Faults, Spot, suggest
 from sipwright.lang.variables import Variables
 
 _KINDS = {
@@ -51,6 +52,10 @@ _KINDS = {
     "onsend_route": RouteKind.ONSEND,
     "event_route": RouteKind.EVENT,
 }
+# The names that `$cfg(route)` has for blocks without one.
+_NAMELESS = dict.fromkeys(("route", "request_route"), "DEFAULT_ROUTE") | dict.fromkeys(
+    ("reply_route", "onreply_route"), "DEFAULT_ONREPLY"
+)
 _NUMBER_OPERATORS = frozenset(("-", "*", "/", "%", "&", "|", "^", "<<", ">>", "<", ">", "<=", ">=", "ieq", "ine"))
 
 Settings = dict[str, list[tuple[int | str, ...]]]
@@ -88,6 +93,7 @@ class Binder:
         for block in script.blocks:
             self._bind_block(block)
         for block in script.blocks:
+            self.variables.route = block.name or _NAMELESS.get(block.keyword, block.keyword)
             self._bind_statements(block.body)
 
     def _bind_loadmodule(self, node: LoadModule) -> None:
@@ -95,6 +101,10 @@ class Binder:
             self._namespace.load_module(node.name.value)
         except ArgumentError as error:
             self._faults.add(node.name.spot(error.offset), error.message, error.suggestion)
+            if error.suggestion is not None:
+                # What was meant is loaded, or else every use of it would be one more fault.
+                with contextlib.suppress(ArgumentError):
+                    self._namespace.load_module(error.suggestion)
 
     def _bind_modparam(self, node: ModParam) -> None:
         value = node.value.value
@@ -105,24 +115,23 @@ class Binder:
             try:
                 self._namespace.set_param(module, node.name.value, value)
             except ArgumentError as error:
-                self._faults.add(self._modparam_spot(node, module, error), error.message, error.suggestion)
+                self._faults.add(self._modparam_spot(node, error), error.message, error.suggestion)
 
-    # An offset is into the value; otherwise the first name that is unknown is meant.
-    def _modparam_spot(self, node: ModParam, module: str, error: ArgumentError) -> Spot:
+    # An offset is into the value; otherwise the message tells what is wrong by its first word.
+    def _modparam_spot(self, node: ModParam, error: ArgumentError) -> Spot:
         if error.offset is not None and isinstance(node.value, Text):
             return node.value.spot(error.offset)
-        if error.suggestion is not None:
-            names = set(self._namespace.names("module"))
-            return node.module.at if error.suggestion in names and module not in names else node.name.at
-        return node.name.at if "parameter" in error.message else node.module.at
+        if "has no parameter" in error.message:
+            return node.name.at
+        return node.module.at if error.message.startswith(("module", "unknown module")) else node.value.at
 
     def _bind_setting(self, node: Setting) -> None:
         self.settings.setdefault(node.name, []).append(tuple(node.values))
         try:
             note = self._namespace.set_global(node.name, node.values)
         except ArgumentError as error:
-            spot = node.at if error.suggestion is not None else node.values_at
-            self._faults.add(spot, error.message, error.suggestion)
+            known = node.name in self._namespace.names("global")
+            self._faults.add(node.values_at if known else node.at, error.message, error.suggestion)
             return
         if note:
             self.notes.append(f"{node.at}: {note}")
@@ -221,13 +230,11 @@ class Binder:
             self._faults.add(node.right.at, "division by zero")
 
     def _bind_word(self, node: Word) -> None:
-        close = None
         if self._namespace.functions(node.name):
-            message = f"{node.name} is a function: it is called with ()"
-        else:
-            message = f"unknown word '{node.name}': a variable begins with '$', a string is written in quotes"
-            close = suggest(node.name, self._defines)
-        self._faults.add(node.at, message, close)
+            self._faults.add(node.at, f"{node.name} is a function: it is called with ()")
+            return
+        message = f"unknown word '{node.name}': a variable begins with '$', a string is written in quotes"
+        self._faults.add_unknown(node.at, message, suggest(node.name, self._defines) or f'"{node.name}"')
 
     def _check_number(self, op: str, operand: Expression) -> None:
         if isinstance(operand, Text) and parse_int(operand.value) is None:

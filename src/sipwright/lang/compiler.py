@@ -109,7 +109,7 @@ def _compile(
     read: Callable[[str], str],
     faults: Faults,
 ) -> Program:
-    table = Defines(defines)
+    table = Defines(defines, os.environ)
     lexer = Lexer(table, faults, read, partial(evaluate_tokens, faults=faults))
     try:
         lexer.read_file(os.fspath(name), text)

@@ -1,4 +1,7 @@
-"""The value of a constant expression: owns `#!ifexp`, whose operands are literals, defines and undefined names (0)."""
+"""The value of a constant expression: owns what `#!ifexp` and `#!defexp` calculate.
+
+Operands are literals, defines, and names that are not defined, which are 0.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from sipwright.lang.source import Faults
 _COMPARE = {"<": (-1,), ">": (1,), "<=": (-1, 0), ">=": (1, 0)}
 
 
-def evaluate_tokens(tokens: list[Token], faults: Faults) -> int:
+def evaluate_tokens(tokens: list[Token], faults: Faults) -> Value:
     """Return the value of the expression that some tokens are, 0 when it is none, which is noted."""
     cursor = Cursor(tokens, faults)
     try:
         node = parse_expression(cursor)
         if cursor.token.kind != "end":
             raise cursor.fault(f"unexpected {cursor.found()}")
-        return runtime.to_int(evaluate(node))
+        return evaluate(node)
     except SyntaxFaultError as fault:
         cursor.note(fault)
     except ArgumentError as error:
@@ -43,7 +46,7 @@ def evaluate(node: Expression) -> Value:
             return -operand if node.op == "-" else ~operand
     if isinstance(node, Binary):
         return _binary(node.op, evaluate(node.left), evaluate(node.right))
-    raise ArgumentError("#!ifexp compares numbers, strings and defined names only")
+    raise ArgumentError("expressions of the preprocessor have numbers, strings and defined names only")
 
 
 def _binary(op: str, left: Value, right: Value) -> Value:
@@ -58,4 +61,4 @@ def _binary(op: str, left: Value, right: Value) -> Value:
         return int((a > b) - (a < b) in _COMPARE[op])
     if op in ("-", "*", "&", "|"):
         return {"-": a - b, "*": a * b, "&": a & b, "|": a | b}[op]
-    raise ArgumentError(f"'{op}' cannot be used in #!ifexp")
+    raise ArgumentError(f"'{op}' cannot be used in expressions of the preprocessor")

@@ -33,7 +33,7 @@ class SyntaxFaultError(Exception):
 class Cursor:
     """`token` is the next token, `before` the one that was taken last."""
 
-    __slots__ = ("_at", "_tokens", "before", "faults", "token", "unclosed")
+    __slots__ = ("_at", "_tokens", "askew", "before", "faults", "token", "unclosed")
 
     def __init__(self, tokens: list[Token], faults: Faults) -> None:
         self._tokens = tokens
@@ -43,6 +43,8 @@ class Cursor:
         self.before = tokens[0]
         # A block was found open where a new one begins; its outer ones are not to be reported again.
         self.unclosed = False
+        # The last block whose `}` does not stand under the line of its `{`: the first guess when one is missing.
+        self.askew: tuple[Token, Token] | None = None
 
     def take(self) -> Token:
         """Take the next token; the `end` token stays."""
@@ -88,7 +90,36 @@ class Cursor:
                 self.before.end, f"'{op}' is missing for the '{opened.text}' in column {opened.spot.column}"
             )
             return
-        raise self.fault(f"'{op}' expected, found {self.found()}")
+        raise self.surprise(f"'{op}' expected")
+
+    def surprise(self, expected: str) -> SyntaxFaultError:
+        """Return the exception for a token that cannot follow, `expected` telling what could."""
+        token = self.token
+        if self.sees("."):
+            return self.fault("texts are joined with '+', not with '.'")
+        if self.before.kind == "string" and token.kind in ("word", "number", "string") and not token.space:
+            return self.fault(f'the string ends before {self.found()}: a quote inside of "..." is written \\"')
+        return self.fault(f"{expected}, found {self.found()}")
+
+    def closes_block(self, opened: Token, what: str) -> bool:
+        """Take the `}` of a block if it is next. One that is missing at the end of a route is noted: True, too."""
+        if self.accept("}"):
+            closing = self.before
+            if self.askew is None and closing.newline and closing.spot.indent != opened.spot.indent:
+                self.askew = opened, closing
+            return True
+        if self.token.kind != "end" and not self.at_route_block():
+            return False
+        if not self.unclosed:
+            self.unclosed = True
+            message = f"the {what} that begins here is not closed: a '}}' is missing"
+            if self.askew is not None:
+                first, last = self.askew
+                message += (
+                    f" (the '}}' of line {last.spot.line} closes the '{{' of line {first.spot.line}: is it meant?)"
+                )
+            self.faults.add(opened.spot, message)
+        return True
 
     def found(self) -> str:
         """Name the next token, for messages."""
@@ -133,6 +164,16 @@ class Cursor:
             elif self.token.newline and self.at_route_block():
                 return
             self.take()
+
+    def skip_brackets(self) -> None:
+        """Go behind `( ... )`, if it is next."""
+        depth = 0
+        while self.token.kind != "end":
+            depth += {"(": 1, ")": -1}.get(self.token.text, 0) if self.token.kind == "op" else 0
+            if depth == 0 and not self.sees(")"):
+                return
+            if self.take().text == ")" and depth == 0:
+                return
 
     def skip_declaration(self) -> None:
         """Go to the next line that can begin a declaration or a route block."""

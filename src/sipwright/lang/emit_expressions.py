@@ -181,7 +181,8 @@ def emit_parts(scope: Scope, parts: list[str | Variable]) -> ast.expr:
         if isinstance(part, str):
             pieces.append(constant(part))
         else:
-            value = _checked(scope, call(scope.unit.bind(part.get, "get"), context()), "str", runtime.as_parameter)
+            convert = runtime.as_parameter if part.missing else runtime.as_text
+            value = _checked(scope, call(scope.unit.bind(part.get, "get"), context()), "str", convert)
             pieces.append(ast.FormattedValue(value, -1, None))
     if len(pieces) == 1 and isinstance(pieces[0], ast.FormattedValue):
         return pieces[0].value
@@ -460,7 +461,7 @@ def _emit_argument(scope: Scope, argument: Argument) -> ast.expr:
         if isinstance(single, Variable):
             value: ast.expr = call(unit.bind(single.get, "get"), context())
             if kind.textual:
-                return _checked(scope, value, "str", convert)
+                return _checked(scope, value, "str", convert if single.missing else runtime.as_text)
         else:
             value = emit_parts(scope, argument.parts)
         return call(unit.bind(convert, "convert"), value)

@@ -64,6 +64,7 @@ _PROTOCOLS = frozenset(("udp", "tcp", "tls", "sctp", "ws", "wss"))
 
 def parse_expression(cursor: Cursor, level: int = 1) -> Expression:
     """Parse an expression whose operators bind at least as tight as `level`."""
+    first = cursor.token
     left = _parse_unary(cursor)
     while True:
         token = cursor.token
@@ -74,6 +75,8 @@ def parse_expression(cursor: Cursor, level: int = 1) -> Expression:
         if op in ("==", "!=") and cursor.sees("="):
             raise cursor.fault(f"'{op}' compares; there is no '{op}='")
         right = parse_expression(cursor, precedence + 1)
+        if first.text == "method" and isinstance(left, Var) and isinstance(right, Word):
+            right = Text(right.at, right.name)  # `method == INVITE`, as old scripts have it
         left = Binary(token.spot, op, left, right)
 
 
@@ -90,7 +93,7 @@ def parse_arguments(cursor: Cursor) -> list[Expression]:
         if cursor.accept(","):
             continue
         if cursor.token.kind in ("string", "pv", "number") and not cursor.token.newline:
-            raise cursor.fault(f"',' or ')' expected between arguments, found {cursor.found()}")
+            raise cursor.surprise("',' or ')' expected between arguments")
         cursor.close(")", opened)
         return arguments
 
@@ -146,7 +149,7 @@ def _parse_primary(cursor: Cursor) -> Expression:
         cursor.close(")", token)
         return expression
     if cursor.sees("@"):
-        raise cursor.fault("selects (@...) are not supported; use the variable that gives the same")
+        return _parse_select(cursor)
     if token.kind == "op" and token.text in (")", ";", "{", "}"):
         raise cursor.fault(f"an expression expected before {cursor.found()}")
     raise cursor.fault(f"an expression expected, found {cursor.found()}")
@@ -187,6 +190,20 @@ def _parse_host(cursor: Cursor, token: Token) -> Text:
     while not cursor.token.space and cursor.token.text in (".", "-") and cursor.ahead().kind in ("word", "number"):
         name += cursor.take().text + cursor.take().text
     return Text(token.spot, name)
+
+
+# `@from.uri.host`, `@via[1].port`: the variable $sel(...) of that name.
+def _parse_select(cursor: Cursor) -> Var:
+    token = cursor.take()
+    name = ""
+    while not (cursor.token.space or cursor.token.newline) and (
+        cursor.token.kind in ("word", "number", "string") or (cursor.token.text in (".", "[", "]", "-") and name)
+    ):
+        part = cursor.take()
+        name += part.value.value if isinstance(part.value, Text) else part.text
+    if not name:
+        raise cursor.fault(f"the name of a select expected after '@', found {cursor.found()}")
+    return Var(token.spot, Pv(f"@{name}", "sel", [name], None, [], 0, 0), Text(token.spot, f"@{name}"))
 
 
 def variable(token: Token, name: str) -> Var:

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from sipwright.errors import ArgumentError
+from sipwright.lang.namespace import Value
 from sipwright.lang.nodes import Text, Var
-from sipwright.lang.preprocess import DIALECTS, DIRECTIVES, Conditions, Defines, directive_line
+from sipwright.lang.preprocess import DIALECTS, DIRECTIVES, Conditions, Defines, directive_line, quoted
 from sipwright.lang.pvsyntax import Pv, read_pv
+from sipwright.lang.runtime import as_text, to_int
 from sipwright.lang.source import Faults, SourceFile, Spot
 
 # As deep as Kamailio goes.
@@ -82,13 +84,18 @@ _NUMBER_WORDS = {
 _PV_END = re.compile(r"[;\n]")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _BETWEEN_STRINGS = re.compile(r'[ \t\r\n\b]*"')
+# Strings in the quotation marks that word processors put in the place of `"` and `'`.
+_TYPOGRAPHIC_STRING = re.compile(
+    "[\u201c-\u201f][^\\n\u201c-\u201f]*?[\u201c-\u201f\"]|[\u2018-\u201b][^\\n\u2018-\u201b]*?[\u2018-\u201b']"
+)
+_LOADING = ("loadmodule", "loadmodulex")
 
 
 class Lexer:
     """Reads files into `tokens`.
 
-    `read(name)` returns the text of a file (OSError: it cannot be read); `evaluate(tokens)` gives the value of an
-    `#!ifexp` expression.
+    `read(name)` returns the text of a file (OSError: it cannot be read); `evaluate(tokens)` gives the value of the
+    expression of an `#!ifexp` or `#!defexp`.
     """
 
     def __init__(
@@ -96,23 +103,24 @@ class Lexer:
         defines: Defines,
         faults: Faults,
         read: Callable[[str], str],
-        evaluate: Callable[[list[Token]], int],
+        evaluate: Callable[[list[Token]], Value],
     ) -> None:
         self.tokens: list[Token] = []
         self._defines = defines
         self._faults = faults
         self._read = read
         self._evaluate = evaluate
-        self._depth = 0
+        # The files that are being read, each included by the one before it.
+        self._reading: list[str] = []
         self._long_string: Spot | None = None
 
     def read_file(self, name: str, text: str) -> None:
         """Read one file, and what it includes. UnclosedError: it cannot be read to its end."""
         source = SourceFile(name, text)
         conditions = Conditions(self._faults)
-        self._depth += 1
+        self._reading.append(os.path.normpath(name))
         self._scan(source, None, conditions, frozenset())
-        self._depth -= 1
+        self._reading.pop()
         conditions.finish()
 
     def finish(self, name: str) -> list[Token]:
@@ -132,8 +140,8 @@ class Lexer:
         while at < end:
             match = _TOKEN.match(text, at)
             if match is None:
-                self._faults.add(fixed.spot if fixed else Spot(source, at), f"unexpected character {text[at]!r}")
-                at += 1
+                at = self._foreign(source, at, fixed, space, newline)
+                space = newline = False
                 continue
             kind = match.lastgroup or ""
             after = match.end()
@@ -183,6 +191,8 @@ class Lexer:
         if kind == "quote":
             kind = "string"
             value, after = self._string(source, at, fixed)
+            if self.tokens and self.tokens[-1].text in _LOADING:
+                self._defines.define_module(value.value)
         elif kind == "pv":
             pv, after = self._pv(source, at, spot)
             # A variable that cannot be read is told once; a number stands in its place.
@@ -204,6 +214,18 @@ class Lexer:
         end = fixed.end if fixed else Spot(source, after)
         self.tokens.append(Token(kind, source.text[at:after], value, spot, end, space, newline))
         return after
+
+    # What belongs to no token: a string in typographic quotation marks is told once and read as if it were one.
+    def _foreign(self, source: SourceFile, at: int, fixed: Token | None, space: bool, newline: bool) -> int:
+        spot = fixed.spot if fixed else Spot(source, at)
+        string = _TYPOGRAPHIC_STRING.match(source.text, at)
+        if string is None:
+            self._faults.add(spot, f"unexpected character {source.text[at]!r}")
+            return at + 1
+        self._faults.add(spot, f"a string is written in plain quotes, not in {string[0][0]}")
+        end = fixed.end if fixed else Spot(source, string.end())
+        self.tokens.append(Token("string", string[0], Text(spot, string[0][1:-1]), spot, end, space, newline))
+        return string.end()
 
     def _pv(self, source: SourceFile, at: int, spot: Spot) -> tuple[Pv | None, int]:
         try:
@@ -307,6 +329,10 @@ class Lexer:
                 (conditions.otherwise if name == "else" else conditions.close)(spot)
             elif name.startswith("if"):
                 conditions.open(spot, name, self._holds(source, spot, name, line))
+            elif "env" in name:
+                self._defines.define_environment(name, line)
+            elif name.startswith("defexp"):
+                self._defines.define("define", self._calculated(source, spot, name, line))
             elif name.startswith("subst"):
                 quote = re.search("[\"']", source.text[after:end])
                 if quote is None:
@@ -321,21 +347,32 @@ class Lexer:
 
     def _holds(self, source: SourceFile, spot: Spot, name: str, line: str) -> bool:
         if name == "ifexp":
-            outer, self.tokens = self.tokens, []
-            try:
-                self._scan(
-                    SourceFile(source.name, line),
-                    Token("op", "", None, spot, spot, True, True),
-                    Conditions(self._faults),
-                    frozenset(),
-                )
-                return bool(self._evaluate(self.finish(source.name)))
-            finally:
-                self.tokens = outer
+            return to_int(self._value(source, spot, line)) != 0
         match = re.match(r"[ \t]*([A-Za-z_]\w*)", line)
         if match is None:
             raise ArgumentError(f"#!{name} needs a name")
         return (match[1] in self._defines.values) == (name == "ifdef")
+
+    # `NAME value` for `NAME expression`; the value in quotes for #!defexps.
+    def _calculated(self, source: SourceFile, spot: Spot, directive: str, line: str) -> str:
+        name, _, expression = line.strip().partition(" ")
+        if not expression:
+            raise ArgumentError(f"#!{directive} is written #!{directive} NAME expression")
+        value = as_text(self._value(source, spot, expression))
+        return f"{name} {quoted(value) if directive == 'defexps' else value}"
+
+    def _value(self, source: SourceFile, spot: Spot, expression: str) -> Value:
+        outer, self.tokens = self.tokens, []
+        try:
+            self._scan(
+                SourceFile(source.name, expression),
+                Token("op", "", None, spot, spot, True, True),
+                Conditions(self._faults),
+                frozenset(),
+            )
+            return self._evaluate(self.finish(source.name))
+        finally:
+            self.tokens = outer
 
     def _skip_inactive(self, source: SourceFile, at: int, conditions: Conditions) -> int:
         while not conditions.active:
@@ -361,11 +398,14 @@ class Lexer:
             self._faults.add(spot, f'{keyword} needs the name of a file in quotes: {keyword} "name.cfg"')
             return directive_line(source.text, after)[1]
         name, end = self._string(source, quote.start(1), None)
-        if self._depth >= MAX_INCLUDE_DEPTH:
+        if len(self._reading) >= MAX_INCLUDE_DEPTH:
             self._faults.add(spot, f"files include one another more than {MAX_INCLUDE_DEPTH} deep")
             return end
         beside = os.path.join(os.path.dirname(source.name), name.value)
         for path in dict.fromkeys((beside, name.value)):
+            if os.path.normpath(path) in self._reading:
+                self._faults.add(name.at, f"'{name.value}' is being read already: a file cannot include itself")
+                return end
             try:
                 text = self._read(path)
             except OSError as error:

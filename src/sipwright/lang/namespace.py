@@ -37,11 +37,15 @@ ANY_ROUTE = (
 
 @dataclass(slots=True)
 class Variable:
-    """A pseudo-variable as one place of a script uses it, name and index resolved: `text` is how it is written."""
+    """A pseudo-variable as one place of a script uses it, name and index resolved: `text` is how it is written.
+
+    `missing` stands for its `$null` in a string.
+    """
 
     text: str
     get: Getter
     set: Setter | None = None
+    missing: str = "<null>"
 
 
 # A string with variables in it is a sequence of these: literal text and variables by turns.

@@ -8,12 +8,13 @@ from __future__ import annotations
 from sipwright.lang.cursor import ROUTE_KEYWORDS, Cursor, SyntaxFaultError
 from sipwright.lang.lexer import Token
 from sipwright.lang.nodes import LoadModule, ModParam, Number, RouteBlock, Script, Setting, Text
-from sipwright.lang.source import Faults, Spot
+from sipwright.lang.source import Faults, Spot, suggest
 from sipwright.lang.statements import parse_block
 
 _PROTOCOLS = frozenset(("udp", "tcp", "tls", "sctp", "ws", "wss", "UDP", "TCP", "TLS", "SCTP", "WS", "WSS"))
 _NAMELESS = frozenset(("request_route", "reply_route", "onsend_route"))
 _NAMED = frozenset(("failure_route", "branch_route", "event_route"))
+_DECLARATIONS = ("loadmodule", "modparam", "include_file", "import_file", *ROUTE_KEYWORDS)
 
 
 def parse_script(tokens: list[Token], faults: Faults) -> Script:
@@ -22,6 +23,7 @@ def parse_script(tokens: list[Token], faults: Faults) -> Script:
     script = Script([], [])
     while cursor.token.kind != "end":
         cursor.unclosed = False
+        cursor.askew = None
         try:
             _parse_top(cursor, script)
         except SyntaxFaultError as fault:
@@ -59,12 +61,26 @@ def _parse_top(cursor: Cursor, script: Script) -> None:
         cursor.take()
         raise cursor.fault(f"'[' or '{{' expected after {token.text}, found {cursor.found()}")
     elif token.text in ("if", "while", "switch", "return", "exit", "drop", "else"):
-        raise cursor.fault(f"'{token.text}' stands outside of a route block")
+        raise cursor.fault(f"'{token.text}' stands outside of a route block{_ended(cursor, script)}")
     elif following.kind == "op" and following.text == "(":
-        raise cursor.fault(f"the call of {token.text} stands outside of a route block")
+        raise cursor.fault(f"the call of {token.text} stands outside of a route block{_ended(cursor, script)}")
     else:
-        cursor.take()
-        raise cursor.fault(f"'=' expected after {token.text}, found {cursor.found()}")
+        raise _unknown_declaration(cursor)
+
+
+# The block that ended just before, as a hint that it may have ended too early.
+def _ended(cursor: Cursor, script: Script) -> str:
+    if cursor.before.text != "}" or not script.blocks:
+        return ""
+    return f": the one before ended in line {cursor.before.spot.line}"
+
+
+def _unknown_declaration(cursor: Cursor) -> SyntaxFaultError:
+    token = cursor.take()
+    close = suggest(token.text, _DECLARATIONS)
+    if close is not None:
+        return SyntaxFaultError(token.spot, f"unknown word '{token.text}'", close)
+    return cursor.fault(f"'=' expected after {token.text}, found {cursor.found()}")
 
 
 def _parse_loadmodule(cursor: Cursor) -> LoadModule:

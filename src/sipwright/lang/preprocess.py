@@ -1,6 +1,7 @@
 """The preprocessor's state: owns defines, substitutions and the nesting of conditional parts; the lexer drives it.
 
     #!define NAME [value]   #!trydef   #!redefine   #!subst "/regex/text/flags"   #!substdef   #!substdefs
+    #!defenv [NAME=]VARIABLE   #!defenvs   #!trydefenv   #!trydefenvs   #!defexp NAME expression   #!defexps
     #!ifdef NAME   #!ifndef NAME   #!ifexp expression   #!else   #!endif
 
 `!!` may stand for `#!`. Defines replace identifiers in code; substitutions work on strings and variables.
@@ -17,7 +18,13 @@ from sipwright.lang.source import Faults, Spot
 
 DIRECTIVES = (
     "define",
+    "defenvs",
+    "defenv",
+    "defexps",
+    "defexp",
     "def",
+    "trydefenvs",
+    "trydefenv",
     "trydefine",
     "trydef",
     "redefine",
@@ -39,6 +46,7 @@ DIALECTS = ("KAMAILIO", "OPENSER", "SER", "MAXCOMPAT", "ALL")
 # Kamailio defines its version, so that scripts can tell what they may use; this is the language that we speak.
 PREDEFINED = {"KAMAILIO_5": "", "KAMAILIO_5_6": "", "KAMAILIO_VERSION": "5006000", "SIPWRIGHT": ""}
 
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _DEFINE = re.compile(r"[ \t]*([A-Za-z_]\w*)(?:[ \t]+|\Z|(?=[^\w-]))")
 _ESCAPED_LINE_END = re.compile(r"\\\r?\n")
 
@@ -53,21 +61,40 @@ class Substitution:
 
 
 class Defines:
-    """Names that the script or the command line defined, and substitutions."""
+    """Names that the script or the command line defined, and substitutions. `environment` is what `#!defenv` reads."""
 
-    __slots__ = ("substitutions", "values")
+    __slots__ = ("_environment", "substitutions", "values")
 
-    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+    def __init__(self, values: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None) -> None:
         self.values: dict[str, str] = {**PREDEFINED, **(values or {})}
         self.substitutions: list[Substitution] = []
+        self._environment = environment or {}
 
     def define(self, directive: str, text: str) -> None:
         """Take `NAME [value]`, lines joined already. ArgumentError: no name, or one with another value already."""
         match = _DEFINE.match(text)
         if match is None:
             raise ArgumentError(f"#!{directive} needs a name of letters, digits and underscores")
-        name = match[1]
-        value = text[match.end() :].strip()
+        self._set(directive, match[1], text[match.end() :].strip())
+
+    def define_environment(self, directive: str, text: str) -> None:
+        """Take `NAME=VARIABLE` or `VARIABLE` of `#!defenv`, or of `#!defenvs`, with quotes. ArgumentError: not set."""
+        name, equals, variable = text.strip().partition("=")
+        name, variable = name.strip(), (variable if equals else name).strip()
+        if _NAME.fullmatch(name) is None or not variable:
+            raise ArgumentError(f"#!{directive} is written #!{directive} NAME=VARIABLE, or with the VARIABLE alone")
+        value = self._environment.get(variable)
+        if value is not None:
+            self._set(directive, name, quoted(value) if directive.endswith("s") else value)
+        elif not directive.startswith("try"):
+            raise ArgumentError(f"the environment has no variable {variable}; #!trydefenv leaves {name} undefined then")
+
+    def define_module(self, name: str) -> None:
+        """Define `MOD_name` for a module that the script loads."""
+        short = name.rpartition("/")[2].removesuffix(".so")
+        self.values.setdefault(f"MOD_{short.replace('-', '_')}", "1")
+
+    def _set(self, directive: str, name: str, value: str) -> None:
         if name in self.values:
             if directive.startswith("try") or self.values[name] == value:
                 return
@@ -104,6 +131,12 @@ class _Condition:
     active: bool
     taken: bool
     has_else: bool = False
+
+
+def quoted(value: str) -> str:
+    """Return a text as a string of the script."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 class Conditions:

@@ -5,9 +5,14 @@ Every token and node carries a `Spot`, so that whatever stage finds a fault can 
 
 from __future__ import annotations
 
+import difflib
 from bisect import bisect_right
+from collections.abc import Iterable
 
 from sipwright.errors import ArgumentError, ConfigError
+
+# So many places of an unknown name are listed.
+MOST_PLACES = 8
 
 
 class SourceFile:
@@ -57,6 +62,12 @@ class Spot:
         """The column, from 1."""
         return self.file.place(self.offset)[1]
 
+    @property
+    def indent(self) -> str:
+        """The white space that its line begins with."""
+        text = self.file.line_text(self.line)
+        return text[: len(text) - len(text.lstrip())]
+
     def __str__(self) -> str:
         return f"{self.file.name}:{self.line}"
 
@@ -64,18 +75,34 @@ class Spot:
 class Faults:
     """The faults of a script that were found so far."""
 
-    __slots__ = ("errors",)
+    __slots__ = ("_unknown", "errors")
 
     def __init__(self) -> None:
         self.errors: list[ConfigError] = []
+        # By what is said of a name: where in `errors` that is, and the places where the name came again.
+        self._unknown: dict[str, tuple[int, list[Spot]]] = {}
 
-    def add(self, spot: Spot, message: str, suggestion: str | None = None) -> None:
-        """Note a fault at a spot; a second fault at the same place is only its consequence and is left out."""
+    def add(self, spot: Spot, message: str, suggestion: str | None = None) -> bool:
+        """Note a fault at a spot; a second one at the same place is only its consequence and is left out: False."""
         line, column = spot.file.place(spot.offset)
         for known in self.errors:
             if known.line == line and known.column == column and known.file == spot.file.name:
-                return
+                return False
         self.errors.append(ConfigError(message, spot.file.name, line, column, spot.file.line_text(line), suggestion))
+        return True
+
+    def add_unknown(self, spot: Spot, message: str, suggestion: str | None = None) -> None:
+        """Note a name that cannot be looked up. Where it comes again is told there: one mistake, one message."""
+        known = self._unknown.get(message)
+        if known is None:
+            if self.add(spot, message, suggestion):
+                self._unknown[message] = len(self.errors) - 1, []
+            return
+        index, again = known
+        first = self.errors[index]
+        again.append(spot)
+        told = f"{message} ({_also(again, first.file)})"
+        self.errors[index] = ConfigError(told, first.file, first.line, first.column, first.source, first.suggestion)
 
     def add_argument(self, spot: Spot, error: ValueError) -> None:
         """Note what a look-up or a conversion complained about."""
@@ -83,3 +110,19 @@ class Faults:
             self.add(spot, error.message, error.suggestion)
         else:
             self.add(spot, str(error))
+
+
+def suggest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like a wrong one, None when none is."""
+    close = difflib.get_close_matches(name, list(known), 1, 0.6)
+    return close[0] if close else None
+
+
+# "also in lines 3, 4 and 7".
+def _also(spots: list[Spot], file: str) -> str:
+    places = list(dict.fromkeys(str(spot.line) if spot.file.name == file else str(spot) for spot in spots))
+    more = len(places) - MOST_PLACES
+    if more > 0:
+        places[MOST_PLACES:] = [f"{more} more"]
+    *most, last = places
+    return f"also in line{'s' if most else ''} {', '.join(most)}{' and ' if most else ''}{last}"

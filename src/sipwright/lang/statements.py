@@ -29,12 +29,7 @@ def parse_block(cursor: Cursor) -> list[Statement]:
     """Parse `{ ... }`."""
     opened = cursor.expect("{", "to begin a block")
     body: list[Statement] = []
-    while not cursor.accept("}"):
-        if cursor.token.kind == "end" or cursor.at_route_block():
-            if not cursor.unclosed:
-                cursor.unclosed = True
-                cursor.faults.add(opened.spot, "the block that begins here is not closed: a '}' is missing")
-            break
+    while not cursor.closes_block(opened, "block"):
         _parse_into(cursor, body)
     return body
 
@@ -68,6 +63,8 @@ def parse_statement(cursor: Cursor) -> list[Statement]:
         return parse_block(cursor)
     if cursor.sees("("):
         raise cursor.fault("a statement cannot begin with '('")
+    if cursor.sees(")"):
+        raise cursor.fault("this ')' closes nothing: there is one too many")
     raise cursor.fault(f"a statement expected, found {cursor.found()}")
 
 
@@ -79,7 +76,7 @@ def _end_statement(cursor: Cursor, what: str) -> None:
     if token.newline or token.kind in ("word", "pv", "end") or cursor.sees("}"):
         cursor.faults.add(cursor.before.end, f"';' is missing after {what}")
         return
-    raise cursor.fault(f"';' expected after {what}, found {cursor.found()}")
+    raise cursor.surprise(f"';' expected after {what}")
 
 
 def _parse_assign(cursor: Cursor) -> Statement:
@@ -87,8 +84,6 @@ def _parse_assign(cursor: Cursor) -> Statement:
     assert isinstance(token.value, Var)
     target = token.value
     if cursor.accept("="):
-        if cursor.sees("="):
-            raise cursor.fault("'==' compares; to assign, write one '='")
         value = parse_expression(cursor)
         _end_statement(cursor, "the assignment")
         return Assign(token.spot, target, value)
@@ -98,6 +93,14 @@ def _parse_assign(cursor: Cursor) -> Statement:
         raise cursor.fault(f"there is no operator '{op}'", f"{target.pv.text} {written} ...")
     if cursor.sees("=="):
         raise cursor.fault("'==' compares; to assign, write one '='")
+    following = cursor.ahead()
+    if cursor.token.text in ("+", "-") and following.text == cursor.token.text:
+        op = following.text
+        raise cursor.fault(f"there is no operator '{op}{op}'", f"{target.pv.text} = {target.pv.text} {op} 1")
+    if cursor.sees("["):
+        index = following.text if following.kind in ("number", "pv") else "0"
+        written = f"$({target.pv.text[1:]}[{index}])"
+        raise cursor.fault("an index is written in the brackets of the variable", written)
     raise cursor.fault(f"'=' expected after {target.pv.text}, found {cursor.found()}")
 
 
@@ -163,12 +166,7 @@ def _parse_switch(cursor: Cursor, token: Token) -> Statement:
     opened = cursor.expect("{", "after switch (...)")
     cases: list[Case] = []
     default = False
-    while not cursor.accept("}"):
-        if cursor.token.kind == "end" or cursor.at_route_block():
-            if not cursor.unclosed:
-                cursor.unclosed = True
-                cursor.faults.add(opened.spot, "the switch that begins here is not closed: a '}' is missing")
-            break
+    while not cursor.closes_block(opened, "switch"):
         label = cursor.token
         if not cursor.sees_word("case", "default"):
             cursor.note(cursor.fault(f"'case' or 'default' expected in switch, found {cursor.found()}"))
@@ -199,7 +197,8 @@ def _parse_case(cursor: Cursor) -> Case:
         else:
             cursor.faults.add(label.at, "a case label is a number or a string")
             value = Number(label.at, 0)
-    cursor.expect(":", f"after {keyword.text}")
+    if not cursor.accept(":"):
+        cursor.faults.add(cursor.before.end, f"':' is missing after {keyword.text}")
     body: list[Statement] = []
     while not (cursor.sees("}") or cursor.sees_word("case", "default") or cursor.token.kind == "end"):
         if cursor.at_route_block():
@@ -257,6 +256,16 @@ def _parse_stray(_cursor: Cursor, token: Token) -> Statement:
     raise SyntaxFaultError(token.spot, f"'{token.text}' without {'if' if token.text == 'else' else 'switch'}")
 
 
+def _parse_else_if(cursor: Cursor, token: Token) -> Statement:
+    cursor.faults.add(token.spot, f"there is no '{token.text}'", "else if")
+    return _parse_if(cursor, token)
+
+
+def _parse_loop(cursor: Cursor, token: Token) -> Statement:
+    cursor.skip_brackets()
+    raise SyntaxFaultError(token.spot, f"there is no '{token.text}': loops are written while (condition) {{ ... }}")
+
+
 def _parse_negated(_cursor: Cursor, token: Token) -> Statement:
     raise SyntaxFaultError(token.spot, f"'{token.text}' cannot begin a statement")
 
@@ -270,6 +279,11 @@ _KEYWORDS = {
     "drop": _parse_exit,
     "break": _parse_break,
     "else": _parse_stray,
+    "elseif": _parse_else_if,
+    "elsif": _parse_else_if,
+    "elif": _parse_else_if,
+    "for": _parse_loop,
+    "foreach": _parse_loop,
     "case": _parse_stray,
     "default": _parse_stray,
     "not": _parse_negated,

@@ -19,15 +19,16 @@ _DEFINE_NAMES = frozenset(("def", "defn"))
 
 
 class Variables:
-    """Looks variables up. `reads_rc` becomes true once the script uses `$rc`."""
+    """Looks variables up. `reads_rc` becomes true once the script uses `$rc`. `route` is what `$cfg(route)` gives."""
 
-    __slots__ = ("_defines", "_faults", "_namespace", "reads_rc")
+    __slots__ = ("_defines", "_faults", "_namespace", "reads_rc", "route")
 
     def __init__(self, namespace: Namespace, faults: Faults, defines: dict[str, str]) -> None:
         self._namespace = namespace
         self._faults = faults
         self._defines = defines
         self.reads_rc = False
+        self.route = ""
 
     def bind_var(self, var: Var) -> None:
         """Bind a variable of the code: its `variable`, or its `constant` (`$def(NAME)`)."""
@@ -65,6 +66,8 @@ class Variables:
         inner = None if pv.inner is None else self._bind_parts(pv.inner, spot_of)
         if pv.name in _DEFINE_NAMES and not pv.transforms:
             return self._define(pv, inner, spot_of)
+        if pv.name == "cfg" and not pv.transforms:
+            return self._place(pv, inner, spot_of)
         index: int | Variable | Literal["*"] | None = None
         if isinstance(pv.index, Pv):
             found = self._bind(pv.index, spot_of)
@@ -73,8 +76,8 @@ class Variables:
             index = pv.index
         try:
             variable = self._namespace.variable(pv.text, pv.name, inner, index)
-        except ValueError as error:
-            self._faults.add_argument(spot_of(pv.start), error)
+        except ArgumentError as error:
+            self._faults.add_unknown(spot_of(pv.start), error.message, error.suggestion)
             return None
         if not pv.transforms:
             return variable
@@ -86,10 +89,10 @@ class Variables:
             params = [self._bind_parts(param, spot_of) for param in transform.params]
             try:
                 get = _transformed(get, self._namespace.transformation(transform.cls, transform.name, params))
-            except ValueError as error:
-                self._faults.add_argument(spot_of(transform.start), error)
+            except ArgumentError as error:
+                self._faults.add_unknown(spot_of(transform.start), error.message, error.suggestion)
                 return None
-        return Variable(pv.text, get)
+        return Variable(pv.text, get, missing="")
 
     def _define(self, pv: Pv, inner: list[Part] | None, spot_of: SpotOf) -> str | None:
         name = inner[0] if inner and isinstance(inner[0], str) else ""
@@ -98,6 +101,15 @@ class Variables:
             self._faults.add(spot_of(pv.start), f"'{name}' is not defined by #!define")
             return None
         return value or ""
+
+    # `$cfg(name)`, `$cfg(line)`, `$cfg(route)`: where in the script this is.
+    def _place(self, pv: Pv, inner: list[Part] | None, spot_of: SpotOf) -> str | None:
+        spot = spot_of(pv.start)
+        places = {"name": spot.file.name, "line": str(spot.line), "route": self.route}
+        name = inner[0] if inner and isinstance(inner[0], str) else ""
+        if name not in places:
+            self._faults.add(spot, "$cfg needs one of these in parentheses: name, line, route")
+        return places.get(name)
 
 
 def _null(_context: Any) -> Value:
