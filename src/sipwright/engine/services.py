@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 import weakref
 from collections.abc import Callable, Iterable
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any
 
 from sipwright.engine.reply import Replier
@@ -40,6 +43,10 @@ _NO_MESSAGE = (
     b"CSeq: 1 OPTIONS\r\n"
     b"Content-Length: 0\r\n\r\n"
 )
+
+
+# Listening there is listening on every address of the machine.
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104
 
 
 class NoSocket:
@@ -125,8 +132,7 @@ class WorkerServices:
         request = context.message
         if request.method == "ACK" or context.answered:
             return False
-        socket = context.socket
-        peer = (socket, build.reply_target(request, context.source))
+        peer = (context.socket, build.reply_target(request, context.source))
         transaction = self._create(self.host, request, peer)
         if transaction is None:
             return False
@@ -232,14 +238,11 @@ class WorkerServices:
         """Return a route by its name."""
         return self._routes.get((kind, name))
 
-    def run_event_route(self, name: str, context: Context | None = None) -> bool:
-        """Run an event route, on a message of its own when there is none."""
+    def run_event_route(self, name: str) -> bool:
+        """Run an event route, on a message of its own."""
         route = self._routes.get((RouteKind.EVENT, name))
         if route is None:
             return False
-        if context is not None:
-            self._runner.run(route, context)
-            return True
         self._events += 1
         message = parse(_NO_MESSAGE % (self._events, self._events))
         assert isinstance(message, Request)
@@ -253,10 +256,14 @@ class WorkerServices:
         """Tell whether a host and port are this server's: a listening address or an alias of it."""
         host = host.strip("[]").lower()
         for address in self.listen:
-            if host == address.host.lower() and port in (0, address.port):
+            if port in (0, address.port) and (
+                host == address.host.lower() or (address.host in EVERY_ADDRESS and is_local(host))
+            ):
                 return True
-            if address.advertise is not None and host == address.advertise[0] and port in (0, address.advertise[1]):
-                return True
+            if address.advertise is not None:
+                name, advertised_port = address.advertise
+                if host == name.lower() and port in (0, advertised_port):
+                    return True
         return any(
             host == name and (0 in (port, alias_port) or port == alias_port) for name, alias_port in self._aliases
         )
@@ -281,3 +288,17 @@ class WorkerServices:
             "tm:created": table.created,
             "tm:suspended": len(self.suspensions),
         }
+
+
+@lru_cache(maxsize=4096)
+def is_local(host: str) -> bool:
+    """Tell whether a host is an IP address of this machine: one from which it would send to itself. Names are not."""
+    try:
+        family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            # Sends nothing; the port does not matter.
+            probe.connect((host, 9))
+            found: str = probe.getsockname()[0]
+    except (ValueError, OSError):
+        return False
+    return found == host

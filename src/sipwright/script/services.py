@@ -102,8 +102,8 @@ class Services(Protocol):
     def give_up(self, suspension: Suspension) -> None:
         """End a suspension that lasted too long: in the failure_route of its transaction, or with 408."""
 
-    def run_event_route(self, name: str, context: Context | None = None) -> bool:
-        """Run `event_route[name]`, if the script has it."""
+    def run_event_route(self, name: str) -> bool:
+        """Run `event_route[name]`, if the script has it, on a message of its own."""
 
     def find_route(self, kind: RouteKind, name: str) -> Route | None:
         """Return a route by its name."""
