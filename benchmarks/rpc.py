@@ -31,7 +31,7 @@ from sipwright import netstring
 from sipwright.jsonrpc import Client, PendingCall
 
 GOAL = 5.0
-ROUNDS = 4
+ROUNDS = 8
 WARM_UP = 0.3
 PARAMS = {"id": 1234, "name": "Petros"}
 CLIENTS = {

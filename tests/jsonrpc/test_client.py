@@ -807,6 +807,23 @@ def test_a_client_in_another_loop_or_thread_says_so() -> None:
     run(main())
 
 
+def test_a_client_whose_loop_has_ended_says_so() -> None:
+    client = Client("127.0.0.1:1,1")
+
+    async def main() -> None:
+        client.start()
+        with pytest.raises(RpcConnectionError):
+            await client.call("get", timeout=0.01)
+
+    async def later() -> None:
+        for wrong in (client.call("get"), client.notify("get")):
+            with pytest.raises(RuntimeError, match="belongs to another event loop"):
+                await wrong
+
+    run(main())
+    run(later())
+
+
 def test_without_logging_a_client_writes_nothing_to_stderr() -> None:
     program = """if True:
         import asyncio

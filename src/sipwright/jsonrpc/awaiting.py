@@ -26,8 +26,8 @@ class Waker:
         self._loop = loop
         self._ended: deque[CallFuture] = deque()
 
-    def wake(self, future: CallFuture) -> None:
-        """Wake the task that waits for the call."""
+    def wake(self, future: CallFuture, _call: PendingCall | None = None) -> None:
+        """Wake the task that waits for the call (`done` of the call, with the future as its argument)."""
         ended = self._ended
         if not ended:
             self._loop.call_soon(self._wake_all)
@@ -51,7 +51,7 @@ class Waker:
 class CallFuture:
     """What the task that made a call awaits, once: gives the call's `value()`. Cancelling the task cancels the call.
 
-    Give `ended` and the object itself as `done` and `argument` of the call, then set `call`.
+    Give `Waker.wake` and the object itself as `done` and `argument` of the call, then set `call`.
     """
 
     __slots__ = ("_asyncio_future_blocking", "_loop", "_message", "_waker", "call", "context", "wakeup")
@@ -65,10 +65,6 @@ class CallFuture:
         self._waker = waker
         self._message: object = None
         self.wakeup: Callable[[CallFuture], object] | None = None
-
-    def ended(self, _call: PendingCall) -> None:
-        """Take the end of the call (`done`)."""
-        self._waker.wake(self)
 
     def __await__(self) -> Generator[Any, None, Any]:
         if self.call.status is None:

@@ -88,7 +88,8 @@ class Caller:
         # Calls that no server has been found for yet, in their order.
         self._waiting: dict[PendingCall, tuple[Group, bool]] = {}
         self._lost_peers = [0, 0, 0]
-        self._is_started = self._is_closed = False
+        self._is_closed = False
+        self._started_in: asyncio.AbstractEventLoop | None = None
         self._armed: asyncio.TimerHandle | None = None
         self._start_deadline: Callable[[float, PendingCall], float] = _not_started
 
@@ -96,10 +97,9 @@ class Caller:
 
     def start(self) -> None:
         """Begin to connect, in the running event loop. Returns at once; servers that are down are asked again."""
-        if self._is_started:
+        if self._started_in is not None:
             raise RuntimeError("the client was started before")
-        self._loop = loop = asyncio.get_running_loop()
-        self._is_started = True
+        self._loop = self._started_in = loop = asyncio.get_running_loop()
         self._clock = loop.time
         self._deadlines: Deadlines[PendingCall] = Deadlines(loop.time, self._arm, self._time_over)
         self._start_deadline = self._deadlines.start
@@ -107,7 +107,7 @@ class Caller:
 
     async def close(self, timeout: float = 0.0) -> None:
         """Wait up to `timeout` seconds for the answers to pending calls, end the rest as failures, and disconnect."""
-        if not self._is_started:
+        if self._started_in is None:
             return
         deadline = self._clock() + timeout
         while self.pending and self._clock() < deadline:
@@ -144,7 +144,7 @@ class Caller:
         await self._pool.connected(self._group(group), timeout)
 
     def _check_loop(self) -> None:
-        if not self._is_started:
+        if self._started_in is None:
             raise RuntimeError(NOT_STARTED)
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError(OTHER_LOOP)
@@ -188,7 +188,7 @@ class Caller:
         wait: bool,
     ) -> None:
         head = request_head(call.method)
-        chosen = self._group(group)
+        chosen = self._default if group is None else self._group(group)  # 50 ns for the call
         if timeout is None:
             timeout = self.timeout
         if retry is None:

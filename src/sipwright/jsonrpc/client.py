@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from threading import get_ident
 from typing import Any
 
 from sipwright.errors import RpcConnectionError
@@ -27,11 +27,14 @@ class Client(Caller):
     """
 
     _waker: Waker
+    _thread: int | None = None
 
     def start(self) -> None:
         """Begin to connect, in the running event loop. Returns at once; servers that are down are asked again."""
         super().start()
-        self._waker = Waker(asyncio.get_running_loop())
+        self._waker = Waker(self._loop)
+        self._wake = self._waker.wake
+        self._thread = get_ident()
 
     async def call(
         self,
@@ -52,12 +55,17 @@ class Client(Caller):
         RpcClosedError; TypeError for params that cannot be encoded; ArgumentError for an unknown group; RuntimeError
         when the client was not started in this event loop.
         """
-        # 35 ns; a call from another thread would harm the calls of this one before anything fails.
-        if not self._is_started or asyncio.get_running_loop() is not self._loop:
+        # A call from another thread would harm the calls of this one before anything fails. Not by the running loop,
+        # which costs 200 ns where this costs 40.
+        if get_ident() != self._thread:
             self._check_loop()
         future = CallFuture(self._loop, self._waker)
-        future.call = call = PendingCall(method, encode_params(params), CallFuture.ended, future)
-        self._begin(call, timeout, retry, idempotent, group, True)
+        future.call = call = PendingCall(method, encode_params(params), self._wake, future)
+        try:
+            self._begin(call, timeout, retry, idempotent, group, True)
+        except RuntimeError:
+            self._check_loop()
+            raise
         return await future
 
     async def notify(
