@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import threading
 
 import pytest
 
 from sipwright.errors import RpcAnswerError
 from sipwright.jsonrpc.client import Client
 from sipwright.netstring import encode
-from sipwright.testing.fakerpc import FakeRpcServer, after, error, payload, result
+from sipwright.testing.fakerpc import FakeRpcServer, after, both, error, payload, result
 
 
 def test_answers_follow_the_script_and_calls_are_recorded() -> None:
@@ -59,12 +61,36 @@ def test_it_can_be_stopped_and_started_on_its_port() -> None:
     asyncio.run(main())
 
 
-def test_rubbish_from_a_client_ends_its_connection() -> None:
+@pytest.mark.parametrize("data", [b"rubbish", encode(b"rubbish"), encode(b"\xff"), encode(b"[" * 100_000)])
+def test_rubbish_from_a_client_ends_its_connection(data: bytes) -> None:
     async def main() -> None:
+        problems: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
         async with FakeRpcServer() as rpc:
             reader, writer = await asyncio.open_connection(rpc.host, rpc.port)
-            writer.write(b"rubbish")
-            assert await reader.read() == b""
+            writer.write(data)
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
             writer.close()
+        assert problems == []
 
     asyncio.run(main())
+
+
+def test_answers_of_a_client_are_not_calls() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc, Client(rpc.address + ",1") as client:
+            rpc.on("get", both(payload('{"jsonrpc":"2.0","method":"ask","id":1}'), result(1)))
+            assert await client.call("get") == 1
+            assert await client.call("get") == 1
+            assert [call.method for call in rpc.calls] == ["get", "get"]
+
+    asyncio.run(main())
+
+
+def test_a_busy_port_leaves_no_thread_behind() -> None:
+    with FakeRpcServer() as rpc:
+        threads = threading.active_count()
+        with pytest.raises(OSError, match="in use"), FakeRpcServer(port=rpc.port):
+            pass
+        assert threading.active_count() == threads

@@ -23,7 +23,7 @@ from typing import Any, Self, cast
 
 from sipwright import netstring
 from sipwright.errors import NetstringParseError
-from sipwright.jsonrpc.messages import METHOD_NOT_FOUND, decode_json, encode_error, encode_json, encode_result
+from sipwright.jsonrpc.messages import METHOD_NOT_FOUND, NOT_JSON, decode_json, encode_error, encode_json, encode_result
 
 
 @dataclass(slots=True)
@@ -107,7 +107,8 @@ class FakeRpcServer:
 
     `port` 0 takes a free one and keeps it over `stop` and `start`. With `byte_by_byte`, everything is sent as single
     bytes in separate segments. With `hold` = n, answers are kept until n are there and then sent in reverse order.
-    Calls of methods without a script are answered with -32601.
+    Calls of methods without a script are answered with -32601; those of a batch are answered one by one. What is no
+    netstring or no JSON ends its connection.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, *, byte_by_byte: bool = False, hold: int = 1) -> None:
@@ -187,18 +188,25 @@ class FakeRpcServer:
         loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=loop.run_forever, name="FakeRpcServer", daemon=True)
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.start(), loop).result()
+        try:
+            asyncio.run_coroutine_threadsafe(self.start(), loop).result()
+        except BaseException:
+            self._end_thread()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        loop, thread = self._loop, self._thread
-        if loop is not None and thread is not None:
-            asyncio.run_coroutine_threadsafe(self.stop(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self.stop(), self._loop).result()
+            self._end_thread()
+
+    def _end_thread(self) -> None:
+        if self._loop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     # What the connections use
 
@@ -244,14 +252,13 @@ class FakeConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Record calls and do what the script says (called by asyncio)."""
         try:
-            payloads = self._decoder.feed(data)
-        except NetstringParseError:
+            for one in self._decoder.feed(data):
+                content = decode_json(one)
+                for message in content if isinstance(content, list) else [content]:
+                    if isinstance(message, dict) and "method" in message:
+                        self._take(message, one)
+        except (NetstringParseError, *NOT_JSON):
             self.hang_up()
-            return
-        for one in payloads:
-            content = decode_json(one)
-            for message in content if isinstance(content, list) else [content]:
-                self._take(message, one)
 
     def _take(self, message: dict[str, Any], payload: bytes) -> None:
         call = RecordedCall(
