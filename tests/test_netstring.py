@@ -34,7 +34,7 @@ def test_any_cutting_of_a_stream_gives_its_payloads(payloads: list[bytes], place
     stream = b"".join(encode(payload) for payload in payloads)
     decoder = Decoder()
     assert feed_all(decoder, cut(stream, places)) == (payloads, None)
-    assert decoder.is_between_frames
+    assert decoder.feed(b"1:x,") == [b"x"]
 
 
 @given(PAYLOADS)
@@ -103,7 +103,8 @@ def test_the_empty_payload_and_the_largest_one_are_right() -> None:
 def test_the_longest_length_is_nine_digits() -> None:
     decoder = Decoder(max_size=10**9)
     assert decoder.feed(b"999999999:") == []
-    assert not decoder.is_between_frames
+    with pytest.raises(NetstringParseError, match="9 digits"):
+        Decoder(max_size=10**10).feed(b"1000000000:")
 
 
 def test_encode_writes_the_length_in_bytes() -> None:

@@ -31,7 +31,7 @@ class Decoder:
         # a long frame that comes in many small pieces costs linear time.
         self._buffer = bytearray()
         self._need = 0
-        self._broken: NetstringParseError | None = None
+        self._broken = ""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes of the stream and return the payloads that they complete, in order.
@@ -40,8 +40,8 @@ class Decoder:
         not lost: they are the error's `payloads`. The stream cannot be followed any further, so each later call
         raises again.
         """
-        if self._broken is not None:
-            raise NetstringParseError(self._broken.args[0])
+        if self._broken:
+            raise NetstringParseError(self._broken)
         buffer = self._buffer
         if buffer:
             buffer += data
@@ -91,10 +91,5 @@ class Decoder:
             raise self._fault(f"length of more than {MAX_DIGITS} digits", payloads)
 
     def _fault(self, message: str, payloads: list[bytes]) -> NetstringParseError:
-        self._broken = NetstringParseError(f"bad netstring: {message}", payloads)
-        return self._broken
-
-    @property
-    def is_between_frames(self) -> bool:
-        """True when no part of an unfinished frame is held: the stream may end here."""
-        return not self._buffer
+        self._broken = f"bad netstring: {message}"
+        return NetstringParseError(self._broken, payloads)

@@ -376,6 +376,55 @@ def test_calls_are_spread_evenly_and_groups_are_apart() -> None:
     run(main())
 
 
+def test_a_server_in_several_groups_has_one_connection() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", result(1))
+            async with Client(rpc.address + ",1", groups={"a": rpc.address + ",2", "b": rpc.address + ",1"}) as client:
+                await asyncio.gather(*(client.call("get", group=name) for name in (None, "a", "b") for _ in range(20)))
+                assert rpc.connections_made == 1
+                assert sorted(call.id for call in rpc.calls if isinstance(call.id, int)) == list(range(1, 61))
+
+    run(main())
+
+
+@pytest.mark.parametrize("count", [1, 7, 30])
+def test_calls_at_once_to_equal_servers_differ_by_at_most_one(count: int) -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as a, FakeRpcServer() as b, FakeRpcServer() as c, FakeRpcServer() as low:
+            servers = f"{low.address},1 {a.address},5 {b.address},5 {c.address},5"
+            async with Client(servers) as client:
+                await asyncio.sleep(0.05)
+                for one in (a, b, c):
+                    one.on("get", result(1))
+                await asyncio.gather(*(client.call("get") for _ in range(count)))
+                numbers = [len(one.calls) for one in (a, b, c)]
+                assert sum(numbers) == count
+                assert max(numbers) - min(numbers) <= 1
+                assert low.calls == []
+
+    run(main())
+
+
+def test_calls_of_a_lost_connection_move_once_for_each_try_and_never_to_a_server_that_was_asked() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as a, FakeRpcServer() as b, FakeRpcServer() as c:
+            a.on("get", hang_up())
+            b.on("get", after(0.02, hang_up()))
+            c.on("get", result("c"))
+            servers = f"{a.address},3 {b.address},2 {c.address},1"
+            async with Client(servers, reconnect_interval=0.001, random=lambda: 0.5, timeout=5) as client:
+                await asyncio.sleep(0.05)
+                with pytest.raises(RpcConnectionError, match=b.address):
+                    await client.call("get", retry=1)
+                await asyncio.sleep(0.05)
+                assert await client.call("get", retry=2) == "c"
+                assert [len(one.calls) for one in (a, b, c)] == [2, 2, 1]
+                assert settled(client)
+
+    run(main())
+
+
 def test_a_lost_server_is_passed_over_and_taken_back_when_it_returns() -> None:
     async def main() -> None:
         async with FakeRpcServer() as first, FakeRpcServer() as second:

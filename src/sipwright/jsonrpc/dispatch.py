@@ -114,14 +114,8 @@ class Dispatcher:
             raise _invalid(str(error)) from None
         return method.call(decoded)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._methods
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._methods)
-
-    def __len__(self) -> int:
-        return len(self._methods)
 
 
 def _parameters(function: Function) -> list[inspect.Parameter]:
