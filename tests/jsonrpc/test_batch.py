@@ -12,6 +12,7 @@ import pytest
 
 from sipwright.errors import RpcAnswerError, RpcConnectionError, RpcTimeoutError
 from sipwright.jsonrpc.client import Client
+from sipwright.jsonrpc.server import Server
 from sipwright.testing.fakerpc import FakeRpcServer, error, hang_up, never, result
 
 
@@ -160,5 +161,17 @@ def test_ended_batches_are_freed_without_the_garbage_collector() -> None:
                 assert freed() is None
             finally:
                 gc.enable()
+
+    asyncio.run(main())
+
+
+def test_a_batch_has_as_many_messages_as_a_server_takes() -> None:
+    async def main() -> None:
+        async with Server() as server, Client(f"127.0.0.1:{server.port},1") as client:
+            server.add_method("add", lambda a: a)
+            batch = client.batch([("add", [n]) for n in range(10_000)])
+            with pytest.raises(ValueError, match="at most 10000"):
+                batch.notify("add", [1])
+            assert await batch == list(range(10_000))
 
     asyncio.run(main())

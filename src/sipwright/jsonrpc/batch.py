@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 
 from sipwright.errors import RpcAnswerError, RpcConnectionError, RpcTimeoutError
 from sipwright.jsonrpc.calls import PendingCall
-from sipwright.jsonrpc.messages import encode_params, request_head
+from sipwright.jsonrpc.messages import MAX_BATCH, encode_params, request_head
 
 SENT = "the batch was sent before"
 
@@ -55,8 +55,8 @@ class Batch:
     def call(self, method: str, params: Any = None) -> int:
         """Add a call and return its index among the calls.
 
-        Raises TypeError for params that cannot be encoded, ValueError for a method that is no Unicode text,
-        RuntimeError when the batch was sent.
+        Raises TypeError for params that cannot be encoded, ValueError for a method that is no Unicode text or when the
+        batch is full, RuntimeError when it was sent.
         """
         self._add(method, params, Batch._ended)
         self._left += 1
@@ -69,6 +69,8 @@ class Batch:
     def _add(self, method: str, params: Any, ended: Callable[[Batch, PendingCall], None] | None) -> None:
         if self._all_ended is not None:
             raise RuntimeError(SENT)
+        if len(self._requests) == MAX_BATCH:
+            raise ValueError(f"a batch has at most {MAX_BATCH} messages")
         request_head(method)
         self._requests.append((method, encode_params(params), ended, self))
 

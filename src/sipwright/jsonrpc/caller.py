@@ -49,9 +49,10 @@ class Caller:
     """A JSON-RPC client of one event loop, for code with callbacks; `Client` is this and more.
 
     `servers` is `"host:port,priority host:port,priority"` or a list of ServerSpec; `groups` are further ones by name,
-    for calls with `group=`. `timeout` (seconds, of a call with all its tries) and `retry` are what calls get that do
-    not say otherwise. `max_pending` is per server: beyond it the server takes no new calls. `reconnect_interval`
-    (seconds), `max_conn_attempts` and `random` are as in `groups.Endpoint`. `max_size` is the largest answer in bytes.
+    for calls with `group=`. `timeout` (seconds, of a call with all its tries; infinity for no limit) and `retry` are
+    what calls get that do not say otherwise. `max_pending` is per server: beyond it the server takes no new calls.
+    `reconnect_interval` (seconds), `max_conn_attempts` and `random` are as in `groups.Endpoint`. `max_size` is the
+    largest answer in bytes.
 
     Use it in `async with`, or call `start()` in the running loop and `close()` at the end. Raises ArgumentError for a
     malformed server list.

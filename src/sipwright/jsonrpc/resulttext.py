@@ -17,6 +17,9 @@ _STEP: Final = re.compile(
     r"|\[(?P<quote>['\"])(?P<quoted>.*?)(?P=quote)\]",
     re.DOTALL,
 )
+MISSING: Final = object()
+"""What `part_of` returns where there is nothing."""
+
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**63 - 1
 
@@ -70,22 +73,29 @@ def get_path(text: str, steps: Sequence[str | int]) -> int | str | None:
 
     An integer of up to 64 bits is an int; other numbers are texts, spelled as they were; a string its characters;
     `true` and `false` texts; arrays and objects JSON text. A null gives None, as does a text that is not JSON.
-    # Kamailio: a null and a missing member are both `$null`, and so is everything in a text that is not JSON.
+    # Kamailio: a null and a missing member are both empty text, and so is everything in a text that is not JSON.
     """
-    value = _decode(text)
-    for step in steps:
-        if isinstance(value, dict):
-            value = value.get(str(step))
-        elif isinstance(value, list):
-            index = step if isinstance(step, int) else int(step) if step.isascii() and step.isdigit() else len(value)
-            value = value[index] if -len(value) <= index < len(value) else None
-        else:
-            return None
+    value = part_of(_decode(text), steps)
+    if value is MISSING:
+        return None
     if value is None or isinstance(value, str):
         return value
     if value.__class__ is int and _LEAST <= value <= _MOST:
         return int(value)
     return encode(value).decode()
+
+
+def part_of(value: Any, steps: Sequence[str | int]) -> Any:
+    """Return the part of a decoded JSON value that the steps lead to; `MISSING` when there is none."""
+    for step in steps:
+        if isinstance(value, dict):
+            value = value.get(str(step), MISSING)
+        elif isinstance(value, list):
+            index = step if isinstance(step, int) else int(step) if step.isascii() and step.isdigit() else len(value)
+            value = value[index] if -len(value) <= index < len(value) else MISSING
+        else:
+            return MISSING
+    return value
 
 
 def _decode(text: str) -> Any:
