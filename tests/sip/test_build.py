@@ -92,7 +92,7 @@ def test_all_vias_are_copied_in_order() -> None:
         (b"pc;branch=z;rport", SOURCE, "pc;branch=z;rport=5070;received=192.0.2.1", SOURCE),
         (b"pc;branch=z;rport=9;received=9.9.9.9", SOURCE, "pc;branch=z;rport=5070;received=192.0.2.1", SOURCE),
         (b"192.0.2.1;received=9.9.9.9", SOURCE, "192.0.2.1;received=192.0.2.1", ("192.0.2.1", 5060)),
-        (b"pc;maddr=224.2.0.1;branch=z", SOURCE, "pc;maddr=224.2.0.1;branch=z;received=192.0.2.1", ("224.2.0.1", 5060)),
+        (b"pc;maddr=224.2.0.1;branch=z", SOURCE, "pc;maddr=224.2.0.1;branch=z;received=192.0.2.1", ("192.0.2.1", 5060)),
         (b"[2001:db8::1]:5070;branch=z", ("2001:db8::1", 5070, 0, 0), "[2001:db8::1]:5070;branch=z", None),
         (b"[2001:db8::1];branch=z;rport", ("fe80::1%eth0", 9, 0, 2), None, ("fe80::1%eth0", 9, 0, 2)),
         (b"pc;branch=z", ("fe80::1%eth0", 9, 0, 2), "pc;branch=z;received=fe80::1", ("fe80::1%eth0", 5060, 0, 2)),

@@ -142,3 +142,14 @@ def test_reliable_is_passed_on(table: TransactionTable, host: RecordingHost, mak
     assert isinstance(transaction, InviteServerTransaction)
     assert transaction.reliable
     assert transaction.peer == "peer"
+
+
+def test_transactions_are_made_in_another_order_than_their_requests_came(
+    table: TransactionTable, host: RecordingHost, make_request: MakeRequest
+) -> None:
+    first, second = make_request("OPTIONS", branch="z9hG4bKfirst"), make_request("OPTIONS", branch="z9hG4bKsecond")
+    assert not table.receive(first)
+    assert not table.receive(second)
+    made = [table.create(host, request, peer=None) for request in (first, second)]
+    assert [table.match(first), table.match(second)] == made
+    assert made[0] is not made[1]

@@ -114,6 +114,10 @@ class _Syslog(logging.handlers.SysLogHandler):
         "BUG": "crit",
     }
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; what a message had that is not UTF-8 is shown as an escape, or the line would be lost."""
+        return super().format(record).encode("utf-8", "backslashreplace").decode("utf-8")
+
 
 class _Signals:
     """SIGTERM and SIGINT as two events, the second for those who cannot wait."""

@@ -11,7 +11,6 @@ class Sl(Module):
     """Stateless answers. The ACK of a negative one is recognised by its To tag and absorbed."""
 
     name = "sl"
-    event_routes = ("sl:filtered-ack", "sl:local-response")
     ignored_params = ("bind_tm", "event_callback", "rich_redirect")
 
     default_code = Param(int, 500, minimum=300, maximum=699, doc="status of sl_reply_error()")

@@ -45,7 +45,6 @@ class Tm(Module):
     """Transactions."""
 
     name = "tm"
-    event_routes = ("tm:local-request", "tm:local-response", "tm:branch-failure")
     ignored_params = (
         "auto_inv_100_reason",
         "aggregate_challenges",

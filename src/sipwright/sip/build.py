@@ -136,7 +136,10 @@ def refusal(error: SipParseError, source: Address, to_tag: str) -> tuple[bytes, 
 
 
 def reply_target(request: Request, source: Address) -> Address:
-    """Return where replies go (RFC 3261 section 18.2.2, RFC 3581): `source` itself where host and port are the same."""
+    """Return where replies go (RFC 3261 section 18.2.2, RFC 3581): to the source's host, and to no other.
+
+    It is `source` itself where the port is the same.
+    """
     return (request.shared or _share(request, source))[2]
 
 
@@ -212,8 +215,8 @@ def _mark_source(value: str, source: Address) -> str | None:
 
 
 def _target(via: Via, source: Address) -> Address:
-    if via.maddr:
-        return (via.maddr.strip("[]"), via.port or 5060)
+    # Deviation: a maddr is not followed (18.2.2 would send there). It is for multicast, which nobody uses with SIP any
+    # more, and it lets whoever sends a datagram have the reply sent to a third party.
     if via.rport is not None:
         return source
     port = via.port or 5060

@@ -22,11 +22,15 @@ class TransactionTable:
     to a transaction) only grow; `live` is how many there are now.
     """
 
-    __slots__ = ("_transactions", "_unacknowledged", "absorbed", "created")
+    __slots__ = ("_new_key", "_new_request", "_transactions", "_unacknowledged", "absorbed", "created")
 
     def __init__(self) -> None:
         self._transactions: dict[bytes, AnyServerTransaction] = {}
         self._unacknowledged: dict[DialogKey, Retransmission2xx] = {}
+        # The request that was last found to be new, and its key: most often its transaction is made next, and making
+        # the key again costs 0.3 us.
+        self._new_request: Request | None = None
+        self._new_key = b""
         self.created = 0
         self.absorbed = 0
 
@@ -37,8 +41,11 @@ class TransactionTable:
         """
         if request.method == "ACK":
             return self._receive_ack(request)
-        transaction = self._transactions.get(server_key(request))
+        key = server_key(request)
+        transaction = self._transactions.get(key)
         if transaction is None:
+            self._new_request = request
+            self._new_key = key
             return False
         self.absorbed += 1
         transaction.receive_retransmission(request)
@@ -50,7 +57,7 @@ class TransactionTable:
         None: there is one already. That can be so when the script waited before it asked for one: a retransmission
         was taken for a new request meanwhile, and came first.
         """
-        key = server_key(request)
+        key = self._new_key if request is self._new_request else server_key(request)
         if key in self._transactions:
             return None
         self.created += 1
