@@ -166,7 +166,7 @@ class Script:
 class Compiled:
     """Runs route bodies as compiled scripts."""
 
-    MODULES = "tm tmx sl pv xlog textops textopsx siputils maxfwd cfgutils kex sanity htable json".split()
+    MODULES = "tm tmx sl pv xlog textops textopsx siputils maxfwd cfgutils kex sanity htable json jansson ipops".split()
 
     def run(self, body: str, data: bytes = INVITE, more: str = "", before: str = "") -> ScriptDriver:
         """Run the body of a request_route on a message; `before` goes before it, `more` behind it."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 Value: TypeAlias = int | str | None
@@ -45,7 +45,7 @@ class Variable:
     text: str
     get: Getter
     set: Setter | None = None
-    missing: str = "<null>"
+    missing: str = field(default="<null>", kw_only=True)
 
 
 # A string with variables in it is a sequence of these: literal text and variables by turns.

@@ -100,6 +100,8 @@ class Faults:
             return
         index, again = known
         first = self.errors[index]
+        if spot.line == first.line and spot.file.name == first.file:
+            return
         again.append(spot)
         told = f"{message} ({_also(again, first.file)})"
         self.errors[index] = ConfigError(told, first.file, first.line, first.column, first.source, first.suggestion)

@@ -6,6 +6,7 @@ They change the Request-URI (`$ru`), set flags of the message, and write to the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from sipwright.errors import SipParseError
 from sipwright.lang.namespace import Value
@@ -23,6 +24,11 @@ class Core(Module):
 
     name = "core"
     event_routes = ("core:worker-one-init",)
+
+    def __init__(self, require: Callable[[str], Any]) -> None:
+        super().__init__(require)
+        # Global parameters of the script's own, `group.name = value`, which `@cfg_get.group.name` reads.
+        self.custom_globals: dict[str, int | str] = {}
 
     # ---- flags of the message
 

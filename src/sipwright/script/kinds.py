@@ -69,13 +69,16 @@ def prepare_text(parts: Sequence[Part]) -> Callable[[Any], str]:
     if all(isinstance(part, str) for part in parts):
         constant = "".join(parts)  # type: ignore[arg-type]
         return lambda _context: constant
-    getters: list[tuple[str | None, Callable[[Any], Value] | None]] = [
-        (part, None) if isinstance(part, str) else (None, part.get) for part in parts
+    getters: list[tuple[str | None, Callable[[Any], Value] | None, Callable[[Value], str]]] = [
+        (part, None, to_text)
+        if isinstance(part, str)
+        else (None, part.get, to_text if part.missing else to_text_or_empty)
+        for part in parts
     ]
 
     def text(context: Any) -> str:
         return "".join(
-            [literal if literal is not None else to_text(get(context)) for literal, get in getters]  # type: ignore[misc]
+            [literal if literal is not None else convert(get(context)) for literal, get, convert in getters]  # type: ignore[misc]
         )
 
     return text

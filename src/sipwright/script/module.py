@@ -190,11 +190,15 @@ def pvar_factory(*names: str) -> Callable[[F], F]:
     return declare
 
 
-def transform(name: str) -> Callable[[F], F]:
-    """Declare a transformation `{class.name,params}`: a method `(self, value, *params) -> Value`, params by kinds."""
+def transform(name: str, *, of_null: bool = False) -> Callable[[F], F]:
+    """Declare a transformation `{class.name,params}`: a method `(self, value, *params) -> Value`, params by kinds.
+
+    Of `$null` it makes `$null`, without being called unless `of_null` is set.
+    """
 
     def declare(method: F) -> F:
         method.script_transform = name  # type: ignore[attr-defined]
+        method.transforms_null = of_null  # type: ignore[attr-defined]
         return method
 
     return declare

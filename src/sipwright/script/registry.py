@@ -133,8 +133,14 @@ class Registry:
             )
 
     def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
-        """Set a global parameter."""
-        return self.settings.set_global(name, value)
+        """Set a global parameter: one of the server, or with a dot in its name one of the script's own."""
+        if "." not in name or name in self.settings.names():
+            return self.settings.set_global(name, value)
+        if len(value) != 1 and (len(value) != 3 or value[1] != "desc"):
+            raise ArgumentError(f'a global parameter of the script is written {name} = value desc "what it is"')
+        core: Any = self.modules["core"]
+        core.custom_globals[name] = value[0]
+        return None
 
     def functions(self, name: str) -> Sequence[FunctionSpec]:
         """Return the declarations of a function."""
@@ -166,11 +172,14 @@ class Registry:
         required = sum(not spec.optional for spec in specs)
         if not required <= len(params) <= len(specs):
             raise ArgumentError(f"{{{full}}} takes {_count(required, len(specs), 'parameter')}, found {len(params)}")
+        of_null = getattr(method, "transforms_null", False)
         if not params:
-            return lambda _context, value: cast("Value", method(value))
+            return lambda _context, value: None if value is None and not of_null else cast("Value", method(value))
         getters = [_parameter(spec.kind, part) for spec, part in zip(specs, params, strict=False)]
 
         def apply(context: Any, value: Value) -> Value:
+            if value is None and not of_null:
+                return None
             try:
                 return cast("Value", method(value, *[get(context) for get in getters]))
             except ArgumentError as error:

@@ -11,14 +11,14 @@ TEXT = '{"a":{"b":1.50},"l":[1,{"m":"x"}],"o":{"x":"y"},"n":null,"t":true}'
 
 @pytest.mark.parametrize(
     ("path", "result"),
-    [("a.b", "1.50"), ("l[1].m", "x"), ("t", "true"), ("n", None), ("nope", None), ("l[0]", 1)],
+    [("a.b", "1.50"), ("l[1].m", "x"), ("t", "true"), ("n", ""), ("nope", ""), ("l[0]", "1")],
 )
 def test_members_are_found_by_their_path(load: Any, path: str, result: object) -> None:
     assert load("pv", "json").transform(TEXT, "json.parse", path) == result
 
 
 def test_what_is_no_json_has_no_members(load: Any) -> None:
-    assert load("pv", "json").transform("timeout", "json.parse", "a") is None
+    assert load("pv", "json").transform("timeout", "json.parse", "a") == ""
     assert load("pv", "json").transform(None, "json.parse", "a") is None
 
 

@@ -163,10 +163,10 @@ def test_transformations(load: Any, value: Any, name: str, params: list[str], re
 @pytest.mark.parametrize(
     ("name", "params", "result"),
     [
-        ("s.len", [], 0),
+        ("s.len", [], None),
         ("s.int", [], None),
-        ("s.toupper", [], ""),
-        ("uri.user", [], ""),
+        ("s.toupper", [], None),
+        ("uri.user", [], None),
         ("val.n0", [], 0),
         ("val.ne", [], ""),
         ("val.jsonqe", [], '""'),

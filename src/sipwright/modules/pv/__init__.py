@@ -15,6 +15,7 @@ from sipwright.modules.pv.json_parts import JsonTransformations
 from sipwright.modules.pv.lists import ListTransformations
 from sipwright.modules.pv.message_vars import MessageVariables
 from sipwright.modules.pv.script_vars import ScriptVariables
+from sipwright.modules.pv.selects import Selects
 from sipwright.modules.pv.strings import StringTransformations
 from sipwright.modules.pv.time_vars import TimeVariables
 from sipwright.modules.pv.uri_vars import UriVariables
@@ -30,6 +31,7 @@ class Pv(
     IdentityVariables,
     TimeVariables,
     FlagVariables,
+    Selects,
     StringTransformations,
     Encodings,
     UriTransformations,

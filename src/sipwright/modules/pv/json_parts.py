@@ -6,7 +6,7 @@ from typing import Annotated
 
 from sipwright.jsonrpc.resulttext import get_path, parse_path
 from sipwright.lang.namespace import ParamKind, Value
-from sipwright.script.kinds import to_text
+from sipwright.script.kinds import to_text, to_text_or_empty
 from sipwright.script.module import Module, transform
 
 Path = tuple[str | int, ...]
@@ -16,6 +16,7 @@ def _to_path(value: Value) -> Path:
     return parse_path(to_text(value))
 
 
+# `JsonPath`: the steps of a path into a JSON text.
 JsonPath = Annotated[Path, ParamKind("path", "a path into a JSON text, a.b[0].c", convert=_to_path)]
 
 
@@ -24,5 +25,6 @@ class JsonTransformations(Module):
 
     @transform("json.parse")
     def json_parse(self, value: Value, path: JsonPath) -> Value:
-        """The value at a path, `$null` when it is missing or null; numbers and texts as they are, all else as JSON."""
-        return None if value is None else get_path(str(value), path)
+        """The value at a path as text, empty when it is missing or null; arrays and objects as JSON."""
+        # As in Kamailio, a number is text here, too: scripts join it to other text.
+        return to_text_or_empty(get_path(str(value), path))

@@ -55,22 +55,22 @@ class ListTransformations(Module):
         """The first line that begins with a text, empty when there is none."""
         return next((line for line in _lines(value) if line.startswith(beginning)), "")
 
-    @transform("val.n0")
+    @transform("val.n0", of_null=True)
     def val_n0(self, value: Value) -> Value:
         """The value, 0 for `$null`."""
         return 0 if value is None else value
 
-    @transform("val.ne")
+    @transform("val.ne", of_null=True)
     def val_ne(self, value: Value) -> Value:
         """The value, the empty string for `$null`."""
         return "" if value is None else value
 
-    @transform("val.json")
+    @transform("val.json", of_null=True)
     def val_json(self, value: Value) -> Value:
         """The value as the characters of a JSON string, without quotes around them."""
         return json.dumps(text_of(value), ensure_ascii=False)[1:-1]
 
-    @transform("val.jsonqe")
+    @transform("val.jsonqe", of_null=True)
     def val_jsonqe(self, value: Value) -> Value:
         """The value as a JSON string with its quotes; an integer as it is."""
         return value if isinstance(value, int) else json.dumps(text_of(value), ensure_ascii=False)

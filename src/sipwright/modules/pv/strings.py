@@ -1,7 +1,8 @@
 """The transformations `{s.*}` that cut, search and replace; those that encode are in encodings.py.
 
-They work on characters. Of `$null` they make the empty string, and so they do where Kamailio logs an error and gives
-nothing (an offset behind the end); `{s.int}` of what is no number is `$null`.
+They work on characters. Of `$null` all transformations make `$null`, which is empty in a string. Where Kamailio logs
+an error and gives nothing (an offset behind the end) they give the empty string; `{s.int}` of what is no number is
+`$null`.
 """
 
 from __future__ import annotations

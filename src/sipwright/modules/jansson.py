@@ -1,0 +1,170 @@
+"""Module jansson: values taken out of JSON texts and put into them.
+
+Paths are those of `{json.parse}`: `a.b[0].c`. JSON is strict here (RFC 8259). A text that is no JSON is logged, and the
+function gives -1.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from sipwright.errors import ArgumentError
+from sipwright.jsonrpc.lenient import decode_spelled, encode
+from sipwright.jsonrpc.resulttext import MISSING, part_of
+from sipwright.lang.namespace import ParamKind, Value, Variable
+from sipwright.modules.pv.json_parts import JsonPath
+from sipwright.script.context import Context
+from sipwright.script.kinds import NullableStr, WritableVariable, to_text_or_empty
+from sipwright.script.module import Module, function
+
+_KINDS = {
+    "int": "integer",
+    "integer": "integer",
+    "real": "real",
+    "str": "string",
+    "string": "string",
+    "obj": "object",
+    "object": "object",
+    "array": "array",
+    "true": "true",
+    "false": "false",
+    "null": "null",
+}
+_CONSTANTS = {"true": True, "false": False, "null": None}
+
+
+def _to_kind(value: Value) -> str:
+    kind = _KINDS.get(to_text_or_empty(value))
+    if kind is None:
+        raise ArgumentError(f"'{value}' is no kind of value, which is one of {', '.join(_KINDS)}")
+    return kind
+
+
+JsonKind = Annotated[str, ParamKind("kind", "the kind of a JSON value", convert=_to_kind)]
+
+
+class Jansson(Module):
+    """JSON texts in scripts."""
+
+    name = "jansson"
+
+    @function()
+    def jansson_get(self, ctx: Context, path: JsonPath, json: NullableStr, target: WritableVariable) -> int:
+        """Store the value at a path in a variable; false, and the variable as it was, when there is none.
+
+        Integers are integers, `true` and `false` 1 and 0, a null is `$null`; other numbers are text, spelled as they
+        are; arrays and objects JSON.
+        """
+        document = self._read("jansson_get", json)
+        value = MISSING if document is MISSING else part_of(document, path)
+        if value is MISSING:
+            return -1
+        return _store(ctx, target, _to_value(value))
+
+    @function()
+    def jansson_array_size(self, ctx: Context, path: JsonPath, json: NullableStr, target: WritableVariable) -> int:
+        """Store the number of items of the array at a path in a variable; false when there is no array."""
+        document = self._read("jansson_array_size", json)
+        items = None if document is MISSING else part_of(document, path)
+        return _store(ctx, target, len(items)) if isinstance(items, list) else -1
+
+    @function()
+    def jansson_set(
+        self, ctx: Context, kind: JsonKind, path: JsonPath, value: NullableStr, target: WritableVariable
+    ) -> int:
+        """Set the value at a path of the JSON text in a variable; objects on the way there are made."""
+        return self._change(ctx, "jansson_set", kind, path, value, target, append=False)
+
+    @function()
+    def jansson_append(
+        self, ctx: Context, kind: JsonKind, path: JsonPath, value: NullableStr, target: WritableVariable
+    ) -> int:
+        """Append a value to the array at a path of the JSON text in a variable; it is made when there is none."""
+        return self._change(ctx, "jansson_append", kind, path, value, target, append=True)
+
+    def _change(
+        self,
+        ctx: Context,
+        what: str,
+        kind: str,
+        path: tuple[str | int, ...],
+        value: str,
+        target: Variable,
+        *,
+        append: bool,
+    ) -> int:
+        document = self._read(what, to_text_or_empty(target.get(ctx)))
+        if document is MISSING:
+            return -1
+        try:
+            made = _make(kind, value)
+        except (ValueError, RecursionError):
+            self.services.log.error("%s: %r is no %s", what, value, kind)
+            return -1
+        if append:
+            items = _container(document, path, [])
+            if not isinstance(items, list):
+                self.services.log.error("%s: there is no array at the path", what)
+                return -1
+            items.append(made)
+        elif not path or not _put(_container(document, path[:-1], {}), path[-1], made):
+            self.services.log.error("%s: there is nothing at the path that a value can be put into", what)
+            return -1
+        return _store(ctx, target, encode(document).decode())
+
+    # The document, an array or object; MISSING: it is none, which was logged.
+    def _read(self, what: str, text: str) -> Any:
+        try:
+            document = decode_spelled(text)
+        except (ValueError, RecursionError) as error:
+            self.services.log.error("%s: not JSON: %s", what, error)
+            return MISSING
+        return document if isinstance(document, (dict, list)) else MISSING
+
+
+def _to_value(value: Any) -> Value:
+    if isinstance(value, (str, bool, int)) or value is None:
+        return int(value) if isinstance(value, bool) else value
+    return encode(value).decode()
+
+
+def _make(kind: str, text: str) -> Any:
+    if kind in _CONSTANTS:
+        return _CONSTANTS[kind]
+    if kind == "string":
+        return text
+    value = decode_spelled(text)
+    wanted = {"integer": int, "object": dict, "array": list}.get(kind, (int, msgspec.Raw))
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        raise ValueError(text)
+    return value
+
+
+# What the path leads to; members that are missing are made, the last one as `made`.
+def _container(document: Any, path: tuple[str | int, ...], made: Any) -> Any:
+    for position, step in enumerate(path):
+        found = part_of(document, (step,))
+        if found is MISSING:
+            found = made if position == len(path) - 1 else {}
+            if not _put(document, step, found):
+                return None
+        document = found
+    return document
+
+
+def _put(container: Any, step: str | int, value: Any) -> bool:
+    if isinstance(container, dict):
+        container[str(step)] = value
+        return True
+    if isinstance(container, list) and isinstance(step, int) and -len(container) <= step < len(container):
+        container[step] = value
+        return True
+    return False
+
+
+def _store(ctx: Context, target: Variable, value: Value) -> int:
+    assert target.set is not None
+    target.set(ctx, value)
+    return 1

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+TEXT = """{"i":1,"n":null,"e":"","l":[1,2,"x"],"o":{"b":"x"},"f":1.50,"t":true,"u":"h\\u00e9","big":12345678901}"""
+BODY = f"$var(j) = '{TEXT}'; $var(r) = \"old\";\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "result"),
+    [
+        ("i", "1"),
+        ("n", "0"),  # $null, which a $var does not hold
+        ("e", ""),
+        ("f", "1.50"),
+        ("t", "1"),
+        ("l", '[1,2,"x"]'),
+        ("l[2]", "x"),
+        ("l[-1]", "x"),
+        ("o", '{"b":"x"}'),
+        ("o.b", "x"),
+        ("u", "hé"),
+        ("big", "12345678901"),
+    ],
+)
+def test_values_are_found_by_their_path(compiled: Any, path: str, result: str) -> None:
+    body = f'{BODY} if (jansson_get("{path}", $var(j), "$var(r)")) xlog("[$var(r)]"); else xlog("false");'
+    assert compiled.log(body) == [f"[{result}]"]
+
+
+def test_an_integer_can_be_calculated_with(compiled: Any) -> None:
+    assert compiled.log(BODY + 'jansson_get("i", "$var(j)", "$var(r)"); $var(r) = $var(r) + 1; xlog("$var(r)");') == [
+        "2"
+    ]
+
+
+@pytest.mark.parametrize("path", ["zz", "l[3]", "o.b.c", "i.x"])
+def test_what_is_not_there_leaves_the_variable_as_it_was(compiled: Any, path: str) -> None:
+    body = f'{BODY} if (jansson_get("{path}", $var(j), "$var(r)")) xlog("true"); else xlog("[$var(r)]");'
+    assert compiled.log(body) == ["[old]"]
+
+
+def test_arrays_are_counted_and_nothing_else(compiled: Any) -> None:
+    body = """
+        if (jansson_array_size("l", $var(j), "$var(r)")) xlog("$var(r)");
+        if (!jansson_array_size("o", $var(j), "$var(r)")) xlog("no array");
+        if (!jansson_array_size("zz", $var(j), "$var(r)")) xlog("nothing");
+    """
+    assert compiled.log(BODY + body) == ["3", "no array", "nothing"]
+
+
+@pytest.mark.parametrize(
+    ("call", "result"),
+    [
+        ('jansson_set("string", "a.b", "x\\"y", "$var(m)")', '{"a":{"b":"x\\"y"}}'),
+        ('jansson_set("integer", "a", 5, "$var(m)")', '{"a":5}'),
+        ('jansson_set("int", "a", "-6", "$var(m)")', '{"a":-6}'),
+        ('jansson_set("real", "a", "1.50", "$var(m)")', '{"a":1.50}'),
+        ('jansson_set("true", "a", 0, "$var(m)")', '{"a":true}'),
+        ('jansson_set("false", "a", "x", "$var(m)")', '{"a":false}'),
+        ('jansson_set("null", "a", "", "$var(m)")', '{"a":null}'),
+        ('jansson_set("obj", "a", \'{"z":[1]}\', "$var(m)")', '{"a":{"z":[1]}}'),
+        ('jansson_set("array", "a", \'[1,"b"]\', "$var(m)")', '{"a":[1,"b"]}'),
+        ('jansson_append("str", "a", "b", "$var(m)")', '{"a":["b"]}'),
+        ('jansson_append("int", "x.a", 1, "$var(m)")', '{"x":{"a":[1]}}'),
+        ('jansson_set("string", "é", "ü", "$var(m)")', '{"é":"ü"}'),
+    ],
+)
+def test_values_are_put_into_a_text(compiled: Any, call: str, result: str) -> None:
+    assert compiled.log(f"$var(m) = '{{}}'; if ({call}) xlog(\"$var(m)\");") == [result]
+
+
+def test_items_of_arrays_are_replaced_and_appended(compiled: Any) -> None:
+    body = """
+        $var(m) = '{"l":[1,2]}'; $var(list) = "[]";
+        jansson_set("string", "l[1]", "b", "$var(m)");
+        jansson_append("true", "l", "", "$var(m)");
+        jansson_append("int", "", "5", "$var(list)");
+        xlog("$var(m) $var(list)");
+    """
+    assert compiled.log(body) == ['{"l":[1,"b",true]} [5]']
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ('jansson_get("a", "{no json", "$var(m)")', "jansson_get: not JSON"),
+        ('jansson_set("integer", "a", "abc", "$var(m)")', "jansson_set: 'abc' is no integer"),
+        ('jansson_set("integer", "a", "true", "$var(m)")', "jansson_set: 'true' is no integer"),
+        ('jansson_set("object", "a", "[]", "$var(m)")', "jansson_set: '[]' is no object"),
+        ('jansson_set("string", "l[5]", "a", "$var(m)")', "jansson_set: there is nothing at the path"),
+        ('jansson_set("string", "s.x", "a", "$var(m)")', "jansson_set: there is nothing at the path"),
+        ('jansson_append("string", "s", "a", "$var(m)")', "jansson_append: there is no array at the path"),
+        ('jansson_set("string", "", "a", "$var(m)")', "jansson_set: there is nothing at the path"),
+        ('jansson_set("string", "a", "b", "$var(empty)")', "jansson_set: not JSON"),
+    ],
+)
+def test_what_cannot_be_done_is_logged_and_false(compiled: Any, call: str, told: str) -> None:
+    text = '{"l":[1],"s":"x"}'
+    lines = compiled.log(f'$var(m) = \'{text}\'; $var(empty) = ""; if (!{call}) xlog("$var(m)");')
+    assert lines[0].startswith(told)
+    assert lines[1] == text
+
+
+def test_a_kind_of_value_that_is_not_known_is_a_fault_of_the_script(compiled: Any) -> None:
+    assert "'number' is no kind of value" in compiled.fault('jansson_set("number", "a", 1, "$var(m)");')
