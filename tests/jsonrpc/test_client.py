@@ -467,6 +467,24 @@ def test_a_call_of_a_lost_connection_ends_at_once_or_moves_to_another_server() -
     run(main())
 
 
+def test_a_call_that_is_given_up_while_its_connection_is_lost_does_not_move() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as first, FakeRpcServer() as second:
+            first.on("get", hang_up())
+            second.on("get", result("second"))
+            async with Client(f"{first.address},2 {second.address},1", **QUICK) as client:
+                await asyncio.sleep(0.02)
+                outcomes = Outcomes()
+                moving: list[PendingCall] = []
+                client.submit("get", None, lambda _argument, _call: moving[0].cancel(), timeout=5)
+                moving.append(client.submit("get", None, outcomes.done, timeout=5, retry=1))
+                await asyncio.sleep(0.05)
+                assert (moving[0].status, outcomes.ended, second.calls) == ("cancelled", [], [])
+                assert settled(client)
+
+    run(main())
+
+
 def test_a_retry_needs_another_server() -> None:
     async def main() -> None:
         async with FakeRpcServer() as only, Client(only.address + ",1", **QUICK) as client:

@@ -371,6 +371,9 @@ class Caller:
         for index, count in enumerate((peer.late, peer.doubled, peer.unknown)):
             self._lost_peers[index] += count
         for call in peer.take_all():
+            if call.status is not None:
+                # The end of another one of them has cancelled it.
+                continue
             plan = call.plan
             if plan is None or not plan.tries_left or not self._try_other(call, plan):
                 self._end(call, FAILURE, CLOSED if self._is_closed else f"{connection.server}: {reason}")

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Annotated, Any
 
 from sipwright.errors import ArgumentError, JsonParseError
-from sipwright.jsonrpc.addresses import parse_servers
+from sipwright.jsonrpc.addresses import ServerSpec, parse_group, parse_servers
 from sipwright.jsonrpc.messages import Error
 from sipwright.jsonrpc.resulttext import member_text
 from sipwright.jsonrpc.template import Template, compile_template
@@ -139,15 +139,8 @@ def _take_servers(_module: Jsonrpc, text: str) -> None:
 
 
 def _take_group(module: Jsonrpc, text: str) -> None:
-    name, arrow, servers = text.partition("=>")
-    if not arrow or not name.strip():
-        raise ArgumentError('a group is "name=>host:port,priority ..."', 0)
-    try:
-        parse_servers(servers)
-    except ArgumentError as error:
-        offset = None if error.offset is None else error.offset + len(name) + 2
-        raise ArgumentError(error.message, offset) from None
-    module.groups[name.strip()] = servers
+    name, servers = parse_group(text)
+    module.groups[name] = servers
 
 
 class Jsonrpc(Module):
@@ -168,7 +161,7 @@ class Jsonrpc(Module):
 
     def __init__(self, require: Any) -> None:
         super().__init__(require)
-        self.groups: dict[str, str] = {}
+        self.groups: dict[str, list[ServerSpec]] = {}
         self._keeps_outcome = False
         self._client: Any = None
 

@@ -103,7 +103,7 @@ class ScriptedCall:
 class ScriptedClient:
     """Takes the place of `sipwright.jsonrpc.Client`: answers from `services`, None meaning that nobody is there."""
 
-    def __init__(self, services: Services | None, clock: FakeClock, servers: str, groups: Mapping[str, str]) -> None:
+    def __init__(self, services: Services | None, clock: FakeClock, servers: str, groups: Mapping[str, Any]) -> None:
         self._services = services
         self._clock = clock
         self._groups = {"", *groups}
@@ -297,7 +297,7 @@ class ScriptDriver:
             client.deliver()
 
     def _make_client(
-        self, servers: str, *, groups: Mapping[str, str] | None = None, **_settings: Any
+        self, servers: str, *, groups: Mapping[str, Any] | None = None, **_settings: Any
     ) -> ScriptedClient:
         client = ScriptedClient(self._rpc, self.clock, servers, groups or {})
         self._clients.append(client)
