@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ from sipwright.engine.stats import Counters
 from sipwright.engine.trace import Trace
 from sipwright.script.context import Context
 from sipwright.script.suspend import Suspension
+from sipwright.script.uris import parsed_uri
 from sipwright.sip import build
 from sipwright.sip.message import Request
 from sipwright.transaction.invite_server import InviteServerTransaction
@@ -69,7 +71,7 @@ class Replier:
         to_tag = context.to_tag
         if to_tag is None and status != 100:
             to_tag = self.tag(context)
-        if context.reply_headers is None:
+        if context.reply_headers is None and (context.uri is None or status // 100 != 3):
             data = build.reply(request, status, reason, source=context.source, to_tag=to_tag)
         else:
             data = self._with_additions(context, status, reason, to_tag)
@@ -118,8 +120,13 @@ class Replier:
         return tag is not None and tag.startswith(self._stateless_prefix)
 
     def _with_additions(self, context: Context, status: int, reason: str, to_tag: str | None) -> bytes:
-        """Build a reply with what append_to_reply() and set_reply_body() added; they hold for one reply."""
+        """Build a reply with what append_to_reply() and set_reply_body() added; they hold for one reply.
+
+        A redirection names the Request-URI that the script set, unless it added a Contact itself.
+        """
         lines = context.reply_headers or []
+        if status // 100 == 3 and parsed_uri(context.uri or "") is not None and not any(map(_is_contact, lines)):
+            lines = [*lines, f"Contact: <{context.uri}>"]
         body = context.reply_body
         context.reply_headers = None
         context.reply_body = None
@@ -133,3 +140,7 @@ class Replier:
             headers=headers.encode("utf-8", "surrogateescape"),
             body=b"" if body is None else body,
         )
+
+
+# Added text may be several lines.
+_is_contact = re.compile(r"^(?:contact|m)[ \t]*:", re.IGNORECASE | re.MULTILINE).search
