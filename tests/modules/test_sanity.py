@@ -29,6 +29,13 @@ def test_a_bad_request_is_answered_and_the_script_ends(compiled: Any, data: byte
     assert [(reply.status, reply.reason) for reply in run.replies] == [(status, reason)]
 
 
+def test_the_script_goes_on_after_a_bad_request_when_it_wants_to(compiled: Any) -> None:
+    body = 'if (!sanity_check("2023", "7")) xlog("bad"); xlog("behind");'
+    run = compiled.run(body, sip_request(headers={"Expires": "soon"}), before='modparam("sanity", "autodrop", 0)')
+    assert run.log == ["<script>: bad", "<script>: behind"]
+    assert [reply.status for reply in run.replies] == [400]
+
+
 def test_extensions_that_are_not_understood_are_listed(compiled: Any) -> None:
     run = compiled.run(
         BODY,

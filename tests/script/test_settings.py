@@ -50,6 +50,22 @@ def test_a_listen_address_prints_as_it_is_written() -> None:
     assert str(parse_listen("127.0.0.1")) == "udp:127.0.0.1:5060"
 
 
+def test_a_listen_line_may_have_several_addresses_with_options() -> None:
+    settings = Settings()
+    settings.set_global("listen", ["udp:127.0.0.1:5060", "name", "inside", "udp:127.0.0.2", "advertise", "10.1.1.1"])
+    assert [str(address) for address in settings.listen] == ["udp:127.0.0.1:5060", "udp:127.0.0.2:5060"]
+    assert settings.listen[1].advertise == ("10.1.1.1", 5060)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["adverise", "1.2.3.4"], "listen has no option 'adverise'"), (["advertise"], "needs a value after 'advertise'")],
+)
+def test_a_listen_option_that_is_wrong_is_told(words: list[int | str], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Settings().set_global("listen", ["udp:127.0.0.1:5060", *words])
+
+
 def test_an_advertised_address_is_kept_beside_the_bound_one() -> None:
     settings = Settings()
     settings.set_global("listen", ["udp:127.0.0.1:5060", "advertise", "sip.example.org:5080"])

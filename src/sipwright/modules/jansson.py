@@ -12,9 +12,8 @@ import msgspec
 
 from sipwright.errors import ArgumentError
 from sipwright.jsonrpc.lenient import decode_spelled, encode
-from sipwright.jsonrpc.resulttext import MISSING, part_of
+from sipwright.jsonrpc.resulttext import MISSING, parse_path, part_of
 from sipwright.lang.namespace import ParamKind, Value, Variable
-from sipwright.modules.pv.json_parts import JsonPath
 from sipwright.script.context import Context
 from sipwright.script.kinds import NullableStr, WritableVariable, to_text_or_empty
 from sipwright.script.module import Module, function
@@ -42,6 +41,12 @@ def _to_kind(value: Value) -> str:
     return kind
 
 
+def _to_path(value: Value) -> tuple[str | int, ...]:
+    return parse_path(to_text_or_empty(value))
+
+
+# `JsonPath`: the steps of a path. `JsonKind`: one of the names of kinds.
+JsonPath = Annotated[tuple[str | int, ...], ParamKind("path", "a path into a JSON text, a.b[0].c", convert=_to_path)]
 JsonKind = Annotated[str, ParamKind("kind", "the kind of a JSON value", convert=_to_kind)]
 
 

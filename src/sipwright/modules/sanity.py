@@ -2,7 +2,7 @@
 
 A malformed request never reaches a script: start line, Via, From, To, Call-ID, CSeq, Max-Forwards and Content-Length
 have been checked by then. The bits of Kamailio's `sanity_check()` that ask for these are accepted and always pass. A
-failed check answers the request and ends the script, as in Kamailio.
+failed check answers the request and ends the script, as in Kamailio; its parameter `autodrop` changes the latter.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Sanity(Module):
     uri_checks = Param(int, 7, doc="bits of the URIs that are checked: 1 Request-URI, 2 From, 4 To, 8 Contact")
     proxy_require = Param(str, "", doc="option tags of Proxy-Require that are understood, with commas between")
     noreply = Param(int, 0, minimum=0, maximum=1, doc="1: only sanity_reply() answers")
-    ignored_params = ("autodrop",)
+    autodrop = Param(int, 1, minimum=0, maximum=1, doc="1: a failed check ends the script; 0: it gives -1")
 
     def __init__(self, require: Callable[[str], Any]) -> None:
         super().__init__(require)
@@ -49,7 +49,7 @@ class Sanity(Module):
 
     @function(routes=RouteKind.REQUEST | RouteKind.FAILURE)
     def sanity_check(self, ctx: Context, checks: Int = -1, uri_checks: Int = -1) -> int:
-        """Check the request; 0, which ends the script, when it fails and was answered, 1 when it is good."""
+        """Check the request: 1 when it is good; when not it is answered and the script ends, or -1 (`autodrop`)."""
         refusal = self._check(
             ctx.message,
             self.default_checks if checks < 0 else checks,
@@ -63,7 +63,7 @@ class Sanity(Module):
             ctx.extra["sanity"] = refusal
             return -1
         self._reply(ctx, refusal)
-        return 0
+        return 0 if self.autodrop else -1
 
     @function(routes=RouteKind.REQUEST | RouteKind.FAILURE)
     def sanity_reply(self, ctx: Context) -> int:

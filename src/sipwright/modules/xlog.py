@@ -6,6 +6,7 @@ whoever reads the log. Lines begin with the `prefix` parameter, `<script>: ` as 
 
 from __future__ import annotations
 
+import difflib
 import logging
 from typing import Annotated
 
@@ -25,7 +26,9 @@ def _to_level(value: Value) -> int:
     try:
         return level_of(int(text))
     except ValueError:
-        raise ArgumentError(f"{value!r} is no log level, which is one of {', '.join(LEVELS)}, or -5 to 3") from None
+        close = difflib.get_close_matches(text if text.startswith("L_") else f"L_{text}", LEVELS, n=1)
+        message = f"{value!r} is no log level, which is one of {', '.join(LEVELS)}, or -5 to 3"
+        raise ArgumentError(message, suggestion=close[0] if close else None) from None
 
 
 Level = Annotated[int, ParamKind("log level", "a log level, L_ERR for one, or its number", convert=_to_level)]

@@ -164,12 +164,25 @@ def _take_log_stderror(settings: Settings, value: Sequence[int | str]) -> None:
     settings.log_stderror = only in ("yes", "true", "on", "1")
 
 
+_LISTEN_OPTIONS = ("advertise", "name")
+
+
 def _take_listen(settings: Settings, value: Sequence[int | str]) -> None:
-    address = parse_listen(str(value[0]), settings.port)
-    if len(value) >= 3 and value[1] == "advertise":
-        host, port = split_host_port(str(value[2]))
-        address.advertise = (host, port or address.port)
-    settings.listen.append(address)
+    words = [str(word) for word in value]
+    while words:
+        address = parse_listen(words.pop(0), settings.port)
+        settings.listen.append(address)
+        while words and words[0] in _LISTEN_OPTIONS:
+            option = words.pop(0)
+            if not words:
+                raise ArgumentError(f"listen needs a value after '{option}'")
+            if option == "advertise":
+                host, port = split_host_port(words.pop(0))
+                address.advertise = (host, port or address.port)
+            else:
+                words.pop(0)  # a name of the socket, for scripts that choose one to send from
+        if words and difflib.get_close_matches(words[0], _LISTEN_OPTIONS, n=1):
+            raise ArgumentError(f"listen has no option '{words[0]}', only {' and '.join(_LISTEN_OPTIONS)}")
 
 
 def _take_alias(settings: Settings, value: Sequence[int | str]) -> None:
