@@ -192,7 +192,8 @@ def emit_parts(scope: Scope, parts: list[str | Variable]) -> ast.expr:
 def emit_call(scope: Scope, node: Call | RouteCall) -> ast.expr:
     """Emit a call: an expression of its return code."""
     made = _emit_route_call(scope, node) if isinstance(node, RouteCall) else _emit_function_call(scope, node)
-    if scope.unit.reads_rc:
+    # Kamailio: functions of its core (setflag, seturi ...) leave $rc as it was.
+    if scope.unit.reads_rc and not (isinstance(node, Call) and node.spec is not None and node.spec.module == "core"):
         made = call(scope.unit.runtime(runtime.store_rc), context(), made)
     place(made, node.at)
     return made
