@@ -75,7 +75,7 @@ def overdue(server: Any, _call: Any) -> None:
     server.clock.advance(62)
 
 
-ENDS = [
+ENDS: list[tuple[Any, Any]] = [
     (asking, answered),
     (asking, timed_out),
     (asking, overdue),
