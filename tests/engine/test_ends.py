@@ -75,7 +75,7 @@ def overdue(server: Any, _call: Any) -> None:
     server.clock.advance(62)
 
 
-ENDS: list[tuple[Any, Any]] = [
+SCRIPTS_AND_ENDS: list[tuple[Any, Any]] = [
     (asking, answered),
     (asking, timed_out),
     (asking, overdue),
@@ -96,7 +96,7 @@ ENDS: list[tuple[Any, Any]] = [
     [
         (method, acknowledges, script, end)
         for method, acknowledges in [("OPTIONS", False), ("INVITE", False), ("INVITE", True)]
-        for script, end in ENDS
+        for script, end in SCRIPTS_AND_ENDS
         if method == "INVITE" or end != "cancel"
     ],
 )
