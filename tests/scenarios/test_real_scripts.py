@@ -1,6 +1,6 @@
 """Scripts as they are in production do the same on Kamailio and here, replies, JSON-RPC calls and log lines.
 
-The scripts are files of `scripts/`, each with the log lines it writes in a file beside it. Only the address of the
+The scripts are files of `production/`, each with the log lines it writes in a file beside it. Only the address of the
 service is put in.
 """
 
@@ -21,7 +21,7 @@ from tests.scenarios.sip_client import SipReply
 
 pytestmark = pytest.mark.scenario
 
-SCRIPTS = Path(__file__).parent / "scripts"
+SCRIPTS = Path(__file__).parent / "production"
 LOG_MARK = "<script>: "
 SHOWN = ("Contact", "Retry-After", "X-Number", "X-Length", "X-Left", "X-Plan", "X-Class")
 
