@@ -25,6 +25,7 @@ from sipwright.lang.namespace import (
 )
 from sipwright.lang.nodes import Argument, Call, Expression, Net, Number, RouteCall, Text, Var, Word
 from sipwright.lang.source import Faults, Spot, suggest
+from sipwright.lang.traits import has_calls
 from sipwright.lang.variables import Part, Variables
 
 # The route kinds among the arguments: which blocks they name, and how such a block is written.
@@ -97,7 +98,7 @@ class Arguments:
         target = self._unquoted(call.target)
         parts = self._route_name(target)
         if parts is None:
-            if _calls(target):
+            if has_calls(target):
                 self._faults.add(target.at, "the name of a route cannot be the result of a function")
                 return
             self._binder.bind_expression(target)
@@ -117,7 +118,7 @@ class Arguments:
                 self._faults.add(expression.at, "a string is written in quotes", f'"{expression.name}"')
                 return None
             expression = argument.expression = Text(expression.at, expression.name)
-        if _calls(expression):
+        if has_calls(expression):
             self._faults.add(
                 expression.at, "an argument cannot be the result of a function; store it in a variable first"
             )
@@ -263,13 +264,6 @@ class Arguments:
             self._variables.bind_var(expression)
             return Text(expression.at, expression.constant or "")
         return expression
-
-
-def _calls(node: Expression) -> bool:
-    if isinstance(node, (Call, RouteCall)):
-        return True
-    children = [getattr(node, slot, None) for slot in ("operand", "left", "right")]
-    return any(_calls(child) for child in children if child is not None)
 
 
 def _required(spec: FunctionSpec) -> int:

@@ -17,7 +17,6 @@ from sipwright.lang import runtime
 from sipwright.lang.emit_expressions import (
     RC,
     Scope,
-    begins_with_call,
     emit_call,
     emit_condition,
     emit_hoisted_condition,
@@ -25,8 +24,6 @@ from sipwright.lang.emit_expressions import (
     emit_test,
     emit_text,
     emit_value,
-    has_calls,
-    in_place,
 )
 from sipwright.lang.namespace import Getter, Route
 from sipwright.lang.nodes import (
@@ -49,6 +46,7 @@ from sipwright.lang.nodes import (
     While,
 )
 from sipwright.lang.regex import compile_regex
+from sipwright.lang.traits import begins_with_call, has_calls, in_place
 from sipwright.lang.unit import Unit, assign, call, compare, constant, context, function, give, load, negate, place
 
 # Where the value of a block's last action goes: nowhere, out of the route, or into a name.

@@ -13,7 +13,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from ipaddress import ip_network
-from typing import Literal
 
 from sipwright.lang import runtime
 from sipwright.lang.arguments import ROUTE_KINDS
@@ -30,9 +29,9 @@ from sipwright.lang.nodes import (
     Text,
     Unary,
     Var,
-    Word,
 )
 from sipwright.lang.regex import compile_regex
+from sipwright.lang.traits import has_calls, kind_of
 from sipwright.lang.unit import (
     Unit,
     assign,
@@ -69,7 +68,6 @@ _ARITHMETIC: dict[str, type[ast.operator]] = {
     "^": ast.BitXor,
 }
 _TRUTHS = frozenset((*_COMPARISONS, "=~", "!~", "&&", "||"))
-Kind = Literal["int", "str", "any"]
 
 
 class Scope:
@@ -87,34 +85,6 @@ class Scope:
         """Return a new temporary name."""
         self._temps += 1
         return f"t{self._temps}"
-
-
-def has_calls(node: Expression) -> bool:
-    """Tell whether evaluating an expression calls a function or route."""
-    if isinstance(node, (Call, RouteCall)):
-        return True
-    if isinstance(node, Unary):
-        return has_calls(node.operand)
-    if isinstance(node, Binary):
-        return has_calls(node.left) or has_calls(node.right)
-    return False
-
-
-def kind_of(node: Expression) -> Kind:
-    """Return what is known of an expression's type."""
-    if isinstance(node, (Number, Call, RouteCall)):
-        return "int"
-    if isinstance(node, (Text, Net, Word)):
-        return "str"
-    if isinstance(node, Var):
-        return "any" if node.constant is None else "str"
-    if isinstance(node, Unary):
-        return "str" if node.op == "str" else "int"
-    if isinstance(node, Binary):
-        if node.op == "+":
-            return kind_of(node.left)
-        return "any" if node.op in ("/", "%") else "int"
-    return "any"
 
 
 def emit_value(scope: Scope, node: Expression) -> ast.expr:
@@ -232,24 +202,6 @@ def emit_condition(scope: Scope, node: Expression, *, inverted: bool = False) ->
         return ast.BoolOp(ast.Or(), [left, right])
     truth = _emit_truth(scope, node)
     return negate(truth) if inverted else truth
-
-
-def begins_with_call(node: Expression) -> bool:
-    """Tell whether the first thing that a condition evaluates is a call, which sets `rc`."""
-    while isinstance(node, (Unary, Binary)):
-        node = node.operand if isinstance(node, Unary) else node.left
-    return isinstance(node, (Call, RouteCall))
-
-
-def in_place(node: Expression) -> bool:
-    """Tell whether all calls of a condition can be emitted in place: they are operands of `! && ||` only."""
-    if isinstance(node, (Call, RouteCall)):
-        return True
-    if isinstance(node, Unary) and node.op == "!":
-        return in_place(node.operand)
-    if isinstance(node, Binary) and node.op in ("&&", "||"):
-        return in_place(node.left) and in_place(node.right)
-    return not has_calls(node)
 
 
 def emit_hoisted_condition(scope: Scope, node: Expression) -> ast.expr:
