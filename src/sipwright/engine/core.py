@@ -30,7 +30,7 @@ class Core:
     `receive(data, source, socket)` after `start()`.
     """
 
-    __slots__ = ("_receiver", "_script", "_timers", "receive", "services")
+    __slots__ = ("_receiver", "_script", "_table", "_timers", "receive", "services")
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Core:
     ) -> None:
         self._script = script
         self._timers = timers
-        table = TransactionTable()
+        self._table = table = TransactionTable()
         stats = Counters()
         self.services = services = WorkerServices(
             table=table,
@@ -76,6 +76,11 @@ class Core:
         self._script.registry.child_init(self.services)
         self._sweep(None)
         self.services.run_event_route("core:worker-one-init")
+
+    @property
+    def transactions(self) -> int:
+        """How many transactions there are, completed ones too."""
+        return self._table.live
 
     def refuse(self) -> None:
         """Take no new requests from now on: they are answered 503."""

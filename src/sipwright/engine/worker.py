@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from sipwright.engine.core import Core
+from sipwright.engine.garbage import Garbage
 from sipwright.engine.trace import Trace
 from sipwright.jsonrpc.client import Client
 from sipwright.script.loader import Script
@@ -23,10 +23,7 @@ logger = logging.getLogger("sipwright")
 TICK = 0.005
 # How often a worker that stops looks whether something is still suspended.
 DRAIN_INTERVAL = 0.02
-
-# Nothing on the main path leaves a reference cycle, so the collector has little to find: with the default threshold
-# and 30,000 live transactions it made each request half as dear again.
-GC_THRESHOLD = (100_000, 50, 1000)
+TEND_INTERVAL = 1.0
 
 
 class Worker:
@@ -60,6 +57,7 @@ class Worker:
         )
         self.services = self.core.services
         self.sockets: list[UdpSocket] = []
+        self._garbage = Garbage()
 
     def start(self) -> None:
         """Open the sockets, start the modules, and receive."""
@@ -73,9 +71,8 @@ class Worker:
             raise
         self.services.add_statistics(self._socket_statistics)
         self.core.start()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLD)
+        self._garbage.start()
+        self._tend(None)
         for socket in self.sockets:
             socket.open(self._loop)
 
@@ -90,6 +87,10 @@ class Worker:
         self._close_sockets()
         if self._armed is not None:
             self._armed.cancel()
+
+    def _tend(self, _argument: None) -> None:
+        self._garbage.tend(self.core.transactions)
+        self._timers.start(TEND_INTERVAL, self._tend)
 
     def _close_sockets(self) -> None:
         for socket in self.sockets:
