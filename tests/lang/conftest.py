@@ -221,6 +221,8 @@ class FakeNamespace:
     def transformation(self, cls: str, name: str, params: Sequence[Sequence[Part]]) -> Callable[[Any, Value], Value]:
         if (cls, name) == ("s", "len"):
             return lambda _c, v: len(to_text(v)) if v is not None else 0
+        if (cls, name) == ("s", "null"):
+            return lambda _c, v: v
         if (cls, name) == ("s", "upper"):
             return lambda _c, v: to_text(v).upper()
         if (cls, name) in (("s", "params"), ("re", "subst")):

@@ -119,6 +119,10 @@ def test_the_environment_can_be_defined(script: Compile, monkeypatch: pytest.Mon
     assert script(text).run() == ['a "b" \\', 'a "b" \\', "eight"]
 
 
+def test_a_second_define_with_the_same_value_is_none(script: Compile) -> None:
+    assert script('#!define A "a"\n#!define A "a"\nrequest_route { log(A); }\n').run() == ["a"]
+
+
 def test_expressions_can_be_defined(script: Compile) -> None:
     text = """
     #!define BASE 40

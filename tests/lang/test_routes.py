@@ -158,3 +158,12 @@ def test_event_routes_that_nothing_runs_are_a_fault_if_they_look_mistyped_and_a_
     assert [(e.line, e.column, e.suggestion) for e in errors] == [(2, 13, "fake:start")]
     compiled = script('request_route { ; }\nevent_route[http:open] { log("a"); }\n')
     assert compiled.program.notes == ["test.cfg:2: nothing runs event_route[http:open]"]
+
+
+@pytest.mark.parametrize("keyword", ["route", "onreply_route"])
+def test_the_route_0_is_the_one_without_a_name(script: Compile, keyword: str) -> None:
+    text = "request_route { ; }\n" if keyword != "route" else ""
+    program = script(f"{text}{keyword}[0] {{ log(1); }}\n").program
+    kind = RouteKind.REQUEST if keyword == "route" else RouteKind.ONREPLY
+    assert program.find(kind, "").name == ""
+    assert program.find(kind, "0") is None

@@ -65,6 +65,7 @@ def test_numbers_stay_in_64_bits() -> None:
     assert runtime.shift_left(1, 64) == runtime.shift_left(1, -1) == runtime.shift_left(1, 10**9) == 0
     assert runtime.shift_right(-8, 1) == -4
     assert runtime.shift_right(8, 10**9) == 0
+    assert runtime.shift_right(8, -1) == 0
 
 
 def test_none_is_told_in_strings_and_empty_in_expressions() -> None:

@@ -83,3 +83,14 @@ def test_the_last_return_code_is_kept_only_for_scripts_that_read_it(script: Comp
     compiled = script("request_route { fail(); }\n")
     compiled.run()
     assert compiled.context.rc == 1
+
+
+def test_functions_of_core_leave_the_return_code_as_it_was(body: Body) -> None:
+    assert body('fail(); setflag(7); $var(x) = $rc; log("$var(x)");')[-1] == "-1"
+
+
+def test_a_value_that_is_missing_after_a_transformation_is_empty_in_strings(body: Body) -> None:
+    missing = "$(avp(none){s.null})"
+    done = body(f'log("[{missing}] [$avp(none)]"); log("{missing}"); log($avp(none));')
+    assert done == ["[] [<null>]", "", "<null>"]
+    assert body(f'if ({missing} == $null) log("null"); if ("a" + {missing} == "a") log("empty");') == ["null", "empty"]

@@ -7,7 +7,7 @@ from loose to tight, those of two operands going to the left; `or`, `and`, `not`
 
 from __future__ import annotations
 
-from sipwright.lang.cursor import Cursor
+from sipwright.lang.cursor import Cursor, SyntaxFaultError
 from sipwright.lang.lexer import Token
 from sipwright.lang.nodes import (
     Binary,
@@ -134,6 +134,8 @@ def _cast(cursor: Cursor) -> str | None:
 
 def _parse_primary(cursor: Cursor) -> Expression:
     token = cursor.token
+    if token.newline and cursor.at_route_block():
+        raise SyntaxFaultError(cursor.before.end, "an expression expected, and a '}' before the next route")
     if token.kind == "word":
         return _parse_word(cursor)
     if token.kind == "net":
