@@ -20,6 +20,7 @@ import pytest
         ('is_ip4("::1")', False),
         ('is_ipv6("::1")', True),
         ('is_ip6("1.2.3.4")', False),
+        ('is_ipv6("[::1]")', False),
         ('is_ipv6_reference("[::1]")', True),
         ('is_ipv6_reference("::1")', False),
         ('is_ip_rfc1918("172.31.1.1")', True),

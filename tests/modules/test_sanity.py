@@ -29,6 +29,16 @@ def test_a_bad_request_is_answered_and_the_script_ends(compiled: Any, data: byte
     assert [(reply.status, reply.reason) for reply in run.replies] == [(status, reason)]
 
 
+def test_only_the_checks_that_are_asked_for_are_made(compiled: Any) -> None:
+    body = 'if (sanity_check("512", "7")) xlog("good");'
+    assert compiled.log(body, sip_request(headers={"Expires": "soon"})) == ["good"]
+
+
+def test_option_tags_match_in_any_case(compiled: Any) -> None:
+    before = 'modparam("sanity", "proxy_require", "Foo")'
+    assert compiled.log(BODY, sip_request(headers={"Proxy-Require": "fOO"}), before=before) == ["good", "behind"]
+
+
 def test_the_script_goes_on_after_a_bad_request_when_it_wants_to(compiled: Any) -> None:
     body = 'if (!sanity_check("2023", "7")) xlog("bad"); xlog("behind");'
     run = compiled.run(body, sip_request(headers={"Expires": "soon"}), before='modparam("sanity", "autodrop", 0)')
