@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo     run the main job: a server, a JSON-RPC service and SIP requests, drawn as ladders"
 	@echo "make test     run the tests (those that need SIPp or Kamailio are skipped where it is not installed)"
-	@echo "make test-cores  only the tests of the protocol cores, in under two seconds"
+	@echo "make test-cores  only the tests of the protocol cores, without event loop or sockets"
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    the benchmarks, beside Kamailio and the Python peers where they are installed"
 	@echo "make docs     write the generated pages, and build the documentation into site/"
@@ -30,7 +30,7 @@ demo: install
 test: install
 	$(BIN)/python -m pytest
 
-# The cores have neither event loop nor sockets; their tests take less than two seconds.
+# The cores have neither event loop nor sockets; what their tests do takes less than two seconds, and pytest as much again.
 CORES := tests/test_netstring.py tests/test_timerqueue.py tests/sip tests/transaction tests/lang \
 	$(wildcard $(addprefix tests/jsonrpc/test_,addresses.py deadlines.py dispatch.py lenient.py messages.py peer.py \
 	resulttext.py template.py))
