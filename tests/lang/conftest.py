@@ -201,7 +201,7 @@ class FakeNamespace:
             parts = "/".join(p if isinstance(p, str) else f"<{p.text}>" for p in inner or ())
             shown = index.text if isinstance(index, Variable) else index
             return Variable(text, lambda c: f"{parts}[{shown}]")
-        if name in ("ru", "rm", "si", "proto", "fu", "sp", "ml", "af"):
+        if name in ("ru", "rm", "si", "proto", "fu", "sp", "ml", "af", "Ri", "Rp"):
             setter = (lambda c, v: c.readable.__setitem__("ru", v)) if name == "ru" else None
             return Variable(text, lambda c: c.readable.get(name), setter)
         raise ArgumentError(f"unknown variable ${name}", suggestion=suggest(name, ["ru", "rm", "var", "avp"]))

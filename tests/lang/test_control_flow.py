@@ -74,3 +74,8 @@ def test_the_value_of_a_route_that_ends_with_break_or_a_runaway_loop_is_false(sc
     route[RUNAWAY] { while (1) { $var(x) = 1; } }
     """
     assert script(text).run() == [("anywhere",), "false", "false"]
+
+
+def test_of_several_cases_that_hold_the_first_one_runs(body: Body) -> None:
+    cases = 'case /"^O": log("first"); case "OPTIONS": log("second"); break; case /"S$": log("third"); break;'
+    assert body(f"switch ($rm) {{ {cases} }}") == ["first", "second"]

@@ -189,3 +189,23 @@ def test_faults_come_in_the_order_of_the_file(faults: Faults) -> None:
 def test_a_script_that_is_nested_too_deeply_is_a_fault(faults: Faults) -> None:
     errors = faults(body("if (1) exit; else " * 3000 + "exit;"))
     assert "nested too deeply" in errors[0].message
+
+
+def test_a_missing_brace_is_not_looked_for_in_blocks_that_end_where_they_should(faults: Faults) -> None:
+    errors = faults("request_route {\n  if (1) {\n    exit;\n  }\n  while (1) {\n    exit;\n\nroute[A] {\n  exit;\n}\n")
+    assert [(e.line, e.message) for e in errors] == [(5, "the block that begins here is not closed: a '}' is missing")]
+
+
+def test_the_places_of_an_unknown_name_are_listed_up_to_a_number(faults: Faults) -> None:
+    eight = ", ".join(str(line) for line in range(3, 10)) + " and 10"
+    assert [e.message for e in faults(body("lgo(1);\n" * 9))] == [f"unknown function 'lgo' (also in lines {eight})"]
+    errors = faults(body("lgo(1);\n" * 10))
+    assert [e.message for e in errors] == [
+        f"unknown function 'lgo' (also in lines {eight.replace(' and', ',')} and 1 more)"
+    ]
+
+
+def test_the_places_of_an_unknown_name_in_other_files_name_them(faults: Faults) -> None:
+    text = 'request_route { lgo(1); }\ninclude_file "a.cfg"\n'
+    errors = faults(text, files={"a.cfg": "\nroute[A] { lgo(1); }\n"})
+    assert [e.message for e in errors] == ["unknown function 'lgo' (also in a.cfg:2)"]

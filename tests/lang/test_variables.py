@@ -60,6 +60,23 @@ def test_old_conditions_are_variables(body: Body) -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "variable"),
+    [
+        ("uri", "ru"),
+        ("from_uri", "fu"),
+        ("src_ip", "si"),
+        ("src_port", "sp"),
+        ("dst_ip", "Ri"),
+        ("dst_port", "Rp"),
+        ("af", "af"),
+        ("msg:len", "ml"),
+    ],
+)
+def test_each_word_of_old_conditions_is_its_variable(body: Body, word: str, variable: str) -> None:
+    assert body(f'if ({word} == "7") log("yes");', **{variable: 7}) == ["yes"]
+
+
+@pytest.mark.parametrize(
     ("address", "network", "inside"),
     [
         ("10.1.2.3", "10.0.0.0/8", True),

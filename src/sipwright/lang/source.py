@@ -127,4 +127,5 @@ def _also(spots: list[Spot], file: str) -> str:
     if more > 0:
         places[MOST_PLACES:] = [f"{more} more"]
     *most, last = places
-    return f"also in line{'s' if most else ''} {', '.join(most)}{' and ' if most else ''}{last}"
+    lines = "lines " if most else "line "
+    return f"also in {lines if places[0].isdecimal() else ''}{', '.join(most)}{' and ' if most else ''}{last}"
