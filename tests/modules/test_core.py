@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from sipwright.testing.script import sip_request
+
 
 def test_flags_are_set_and_reset(compiled: Any) -> None:
     assert compiled.value("$mf $mF", "setflag(7);") == "128 00000080"
@@ -52,6 +54,14 @@ def test_an_answer_goes_to_the_port_that_the_request_came_from(compiled: Any) ->
     data = compiled.run('force_rport(); t_reply("200", "OK");').replies[0]
     assert data.via.params["rport"] == "5070"
     assert compiled.run('t_reply("200", "OK");').replies[0].via.rport is None
+
+
+def test_the_via_that_is_answered_may_stand_anywhere(compiled: Any) -> None:
+    data = sip_request()
+    first, via, rest = data.split(b"\r\n", 2)
+    assert via.startswith(b"Via:")
+    moved = b"\r\n".join([first, b"Subject: via", via.replace(b";rport", b""), rest])
+    assert compiled.run('force_rport(); t_reply("200", "OK");', moved).replies[0].via.params["rport"] == "5070"
 
 
 def test_edits_made_before_stay(compiled: Any) -> None:

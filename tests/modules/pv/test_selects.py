@@ -16,6 +16,8 @@ SELECTS = [
     ("ruri.params", "transport=udp;x=1"),
     ("ruri.params.x", "1"),
     ("ruri.params.y", "<null>"),
+    ("ruri.params.X", "1"),
+    ("from.params.Tag", "1928"),
     ("from", '"Alice A" <sip:alice@atlanta.com;p=1>;tag=1928'),
     ("from.name", '"Alice A"'),
     ("from.tag", "1928"),

@@ -40,9 +40,7 @@ class UriVariables(Module):
 
     def set_ru_user(self, ctx: Context, value: Value) -> None:
         """Replace the user part; without one, the password goes too."""
-        user = None if value is None or value == "" else str(value)
-        changed = change_request_uri(ctx, user=user) if user else change_request_uri(ctx, user=None, password=None)
-        if not changed:
+        if not change_request_uri(ctx, user=None if value is None or value == "" else str(value)):
             self._refuse("rU", value)
 
     @pvar("rd", setter="set_ru_host")
