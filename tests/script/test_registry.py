@@ -188,7 +188,7 @@ def test_the_lists_of_absent_names_name_nothing_that_is_here() -> None:
     here = set(registry_file.builtin_module_names())
     assert not here & absent.MODULES
     functions = set(Registry(Settings()).names("function"))
-    assert not functions & absent.RELAYING
+    assert not functions & {*absent.RELAYING, *absent.KEPT}
 
 
 def test_a_module_that_needs_another_is_refused_without_it() -> None:
@@ -218,3 +218,16 @@ def test_a_module_that_only_manages_kamailio_is_accepted_with_a_note(registry: R
     registry.load_module("ctl.so")
     registry.set_param("ctl", "binrpc", "unix:/run/kamailio.sock")
     assert "module ctl has no effect here" in registry.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("t_relay", "sipwright answers requests and does not relay them"),
+        ("save", "sipwright has no registrar"),
+        ("auth_check", "sipwright does not check credentials"),
+        ("sql_query", "sipwright has no databases"),
+    ],
+)
+def test_functions_that_cannot_be_here_are_told_so(name: str, message: str) -> None:
+    assert absent.said_of_function(name) == message

@@ -8,7 +8,7 @@ from sipwright.script.kinds import Int
 from sipwright.script.module import Module, Param, function
 from sipwright.sip.edits import Edits
 
-ROUTES = RouteKind.REQUEST | RouteKind.BRANCH | RouteKind.FAILURE
+ROUTES = RouteKind.REQUEST | RouteKind.BRANCH | RouteKind.FAILURE | RouteKind.EVENT
 
 
 class Maxfwd(Module):

@@ -25,6 +25,8 @@ URI_SCHEME, CONTENT_LENGTH, EXPIRES, PROXY_REQUIRE, URIS = 2, 128, 256, 512, 102
 # Bits of the second one.
 REQUEST_URI, FROM_URI, TO_URI, CONTACT_URI = 1, 2, 4, 8
 
+ROUTES = RouteKind.REQUEST | RouteKind.FAILURE | RouteKind.ONREPLY | RouteKind.EVENT
+
 # Status, reason, header to add.
 Refusal = tuple[int, str, str | None]
 
@@ -47,7 +49,7 @@ class Sanity(Module):
         """Take the option tags apart."""
         self._supported = {tag.strip().lower() for tag in self.proxy_require.split(",") if tag.strip()}
 
-    @function(routes=RouteKind.REQUEST | RouteKind.FAILURE)
+    @function(routes=ROUTES)
     def sanity_check(self, ctx: Context, checks: Int = -1, uri_checks: Int = -1) -> int:
         """Check the request: 1 when it is good; when not it is answered and the script ends, or -1 (`autodrop`)."""
         refusal = self._check(
@@ -65,7 +67,7 @@ class Sanity(Module):
         self._reply(ctx, refusal)
         return 0 if self.autodrop else -1
 
-    @function(routes=RouteKind.REQUEST | RouteKind.FAILURE)
+    @function(routes=ROUTES)
     def sanity_reply(self, ctx: Context) -> int:
         """Answer as the failed check wants it, where `noreply` is set."""
         refusal = ctx.extra.get("sanity") if ctx.extra is not None else None

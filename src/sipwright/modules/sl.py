@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sipwright.lang.namespace import RouteKind
 from sipwright.script.context import Context
 from sipwright.script.kinds import Status, Str
 from sipwright.script.module import REPLYING, Module, Param, function
@@ -21,7 +22,7 @@ class Sl(Module):
         """Answer without a transaction."""
         return 1 if self.services.reply_stateless(ctx, code, reason) else -1
 
-    @function(routes=REPLYING)
+    @function(routes=REPLYING | RouteKind.ONREPLY)
     def send_reply(self, ctx: Context, code: Status, reason: Str) -> int:
         """Answer within the transaction when there is one, and without one when not."""
         if ctx.transaction is not None:

@@ -19,7 +19,7 @@ class Textopsx(Module):
 
     name = "textopsx"
 
-    @function(routes=RouteKind.REQUEST)
+    @function(routes=RouteKind.REQUEST | RouteKind.ONREPLY | RouteKind.EVENT)
     def msg_apply_changes(self, ctx: Context) -> int:
         """Make the edits visible: from here on, variables and functions see the edited message.
 

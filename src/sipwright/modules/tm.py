@@ -137,7 +137,7 @@ class Tm(Module):
             return -1
         return 1 if self.services.new_transaction(ctx) else -1
 
-    @function(routes=REPLYING)
+    @function(routes=REPLYING | RouteKind.ONREPLY)
     def t_reply(self, ctx: Context, code: Status, reason: Str) -> int:
         """Answer within the transaction, made if there is none; -1 after a final answer, or for an ACK."""
         return 1 if self.services.reply(ctx, code, reason) else -1

@@ -44,6 +44,32 @@ def said_of_module(name: str) -> str | None:
     return f"module '{name}' of Kamailio is not part of sipwright" if name in MODULES else None
 
 
+# Functions that work on what a registrar, an authenticating server or a proxy of media and calls keeps.
+KEEPING = {
+    "sipwright has no registrar": """
+        save lookup lookup_branches registered unregister is_registered reg_fetch_contacts reg_free_contacts
+        reg_send_reply add_sock_hdr
+    """,
+    "sipwright does not check credentials": """
+        www_authorize www_authenticate www_challenge proxy_authorize proxy_authenticate proxy_challenge auth_check
+        auth_challenge pv_www_authenticate pv_proxy_authenticate pv_auth_check consume_credentials has_credentials
+    """,
+    "sipwright knows no dialogs": """
+        dlg_manage dlg_get dlg_bye dlg_terminate_all dlg_set_timeout is_known_dlg set_dlg_profile unset_dlg_profile
+        get_profile_size is_in_profile
+    """,
+    "sipwright does not handle media and NAT": """
+        rtpproxy_manage rtpproxy_offer rtpproxy_answer rtpproxy_destroy rtpengine_manage rtpengine_offer
+        rtpengine_answer rtpengine_delete set_rtp_proxy_set set_rtpengine_set fix_nated_contact fix_nated_register
+        fix_nated_sdp nat_uac_test add_contact_alias set_contact_alias handle_ruri_alias
+    """,
+    "sipwright has no databases": """
+        sql_query sql_pvquery sql_xquery sql_result_free avp_db_query avp_db_load avp_db_store avp_db_delete
+    """,
+}
+KEPT = {name: words for words, names in KEEPING.items() for name in names.split()}
+
+
 def said_of_function(name: str) -> str | None:
-    """Return what to say of a function that relays; None for other names."""
-    return "sipwright answers requests and does not relay them" if name in RELAYING else None
+    """Return what to say of a function of Kamailio that cannot be here; None for other names."""
+    return "sipwright answers requests and does not relay them" if name in RELAYING else KEPT.get(name)
