@@ -66,7 +66,6 @@ class Receiver:
     def _request(self, request: Request, source: Address, socket: Socket) -> None:
         self._stats.received_requests += 1
         if self._absorb(request):
-            self._stats.absorbed += 1
             if self.trace is not None:
                 self.trace("absorb", None, {"request": request})
             return

@@ -286,6 +286,8 @@ class WorkerServices:
             "tm:current": table.live,
             "tm:live": table.live - completed,
             "tm:created": table.created,
+            "tm:ended": table.ended,
+            "tm:absorbed": table.absorbed,
             "tm:suspended": len(self.suspensions),
         }
 

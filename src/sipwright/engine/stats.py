@@ -15,7 +15,6 @@ NAMES = {
     "unanswered": "core:unanswered",
     "sent_replies": "sl:sent_replies",
     "tm_replies": "tm:sent_replies",
-    "absorbed": "tm:absorbed",
     "absorbed_acks": "tm:absorbed_acks",
     "cancelled": "tm:cancelled",
     "overdue": "tm:overdue",
@@ -43,7 +42,6 @@ class Counters:
     unanswered: int
     sent_replies: int
     tm_replies: int
-    absorbed: int
     absorbed_acks: int
     cancelled: int
     overdue: int
