@@ -13,6 +13,7 @@ from sipwright.lang.namespace import RouteKind, Value, Variable
 from sipwright.script.context import Context
 from sipwright.script.registry import Registry
 from sipwright.script.settings import Settings
+from sipwright.script.store import MemoryStores
 from sipwright.sip.message import Request
 from sipwright.sip.parse import parse
 from sipwright.testing.clock import FakeClock
@@ -63,6 +64,7 @@ class FakeServices:
         self.fake_clock = FakeClock()
         self.clock = self.fake_clock.time
         self.timers = self.fake_clock.timers
+        self.shared_store = MemoryStores(self.clock).open
         self.time = 1_700_000_000.25
         self.pid = 4711
         self.worker = 0

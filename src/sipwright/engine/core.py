@@ -16,6 +16,7 @@ from sipwright.engine.stats import Counters
 from sipwright.engine.trace import Trace
 from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
+from sipwright.script.store import MemoryStores, Store
 from sipwright.timerqueue import TimerQueue
 from sipwright.transaction.table import TransactionTable
 
@@ -26,7 +27,8 @@ class Core:
     """What receives datagrams, runs scripts and answers.
 
     `timers` and `clock` (seconds) are the caller's to drive; `tag_prefix` is random for each worker; `rpc_client` makes
-    the JSON-RPC client of module jsonrpc; `trace` is told everything that happens. Give datagrams to
+    the JSON-RPC client of module jsonrpc; `shared_store` gives the stores that workers share (default: stores of this
+    process); `trace` is told everything that happens. Give datagrams to
     `receive(data, source, socket)` after `start()`.
     """
 
@@ -41,6 +43,7 @@ class Core:
         clock: Callable[[], float],
         tag_prefix: str,
         rpc_client: Callable[..., Any],
+        shared_store: Callable[[str], Store] | None = None,
         log: logging.Logger,
         trace: Trace | None = None,
     ) -> None:
@@ -57,6 +60,7 @@ class Core:
             listen=listen,
             aliases=script.settings.aliases,
             rpc_client=rpc_client,
+            shared_store=MemoryStores(clock).open if shared_store is None else shared_store,
             stats=stats,
             log=log,
         )

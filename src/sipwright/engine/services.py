@@ -24,6 +24,7 @@ from sipwright.errors import SipParseError
 from sipwright.lang.namespace import Route, RouteKind
 from sipwright.script.context import Address, Context
 from sipwright.script.settings import ListenAddress
+from sipwright.script.store import Store
 from sipwright.script.suspend import Continuation, Suspension, Suspensions
 from sipwright.sip import build
 from sipwright.sip.message import Request
@@ -73,6 +74,7 @@ class WorkerServices:
         listen: Iterable[ListenAddress],
         aliases: Iterable[tuple[str, int]],
         rpc_client: Callable[..., Any],
+        shared_store: Callable[[str], Store],
         stats: Counters,
         log: logging.Logger,
         worker: int = 0,
@@ -85,6 +87,7 @@ class WorkerServices:
         self.worker = worker
         self.trace: Trace | None = None
         self.rpc_client = rpc_client
+        self.shared_store = shared_store
         self.stats = stats
         self.statistics_table = Statistics()
         self.statistics = self.statistics_table.read

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from sipwright.lang.namespace import Route, RouteKind
 from sipwright.script.context import Context
+from sipwright.script.store import Store
 from sipwright.script.suspend import Continuation, Suspension
 from sipwright.timerqueue import TimerQueue
 from sipwright.transaction.timers import TimerSettings
@@ -116,6 +117,12 @@ class Services(Protocol):
 
     def replace_message(self, context: Context, data: bytes) -> None:
         """Parse edited bytes and make them the context's message. SipParseError: they are no SIP request."""
+
+    def shared_store(self, name: str) -> Store:
+        """Return the store of that name, which all workers of this server share.
+
+        Names have the form `module:name`. Nothing is opened before somebody asks.
+        """
 
     def rpc_client(self, servers: str, **settings: Any) -> Any:
         """Make the JSON-RPC client of this worker: `sipwright.jsonrpc.Client`, or a scripted one in tests."""

@@ -13,12 +13,12 @@ from typing import Annotated, Any
 from sipwright.errors import ArgumentError
 from sipwright.lang.namespace import ParamKind, Part, Value, Variable
 from sipwright.lang.regex import compile_regex
-from sipwright.modules.htable.store import Item, MemoryStore
 from sipwright.modules.htable.table import Table, count_test, matcher, parse_definition
 from sipwright.script.context import Context
 from sipwright.script.kinds import Int, Str, prepare_text, to_int
 from sipwright.script.module import Module, Param, VariableUse, function, pvar_factory
 from sipwright.script.services import Services
+from sipwright.script.store import Item
 
 
 def _define(module: Htable, text: str) -> None:
@@ -86,7 +86,7 @@ class Htable(Module):
         """Make the stores, and start the sweep."""
         super().child_init(services)
         for table in self.tables.values():
-            table.store = MemoryStore(services.clock)
+            table.store = services.shared_store(f"htable:{table.name}")
         services.timers.start(0.0, self._announce)
         services.timers.start(self.timer_interval, self._sweep)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from sipwright.errors import ArgumentError
 from sipwright.lang.regex import compile_regex
-from sipwright.modules.htable.store import Item, Store
+from sipwright.script.store import Item, Store
 
 _match_name = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
 _NUMBERS = ("size", "autoexpire", "initval", "updateexpire")

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from sipwright.modules.htable.store import Item, MemoryStore
+from sipwright.script.store import Item, MemoryStore
 
 KEYS = st.sampled_from("abc")
 

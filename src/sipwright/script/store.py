@@ -1,4 +1,4 @@
-"""Where the items of a table are: the Store Protocol, and the store in this process.
+"""What scripts share: the Store Protocol, keys and values by name, and the stores that are in this process.
 
 A store keeps keys, values (int or str) and when each item expires. Each method is atomic for all who share the store.
 `ttl` is in seconds, None for an item that does not expire. What has expired is as if it were not there, but stays until
@@ -150,3 +150,20 @@ class MemoryStore:
         if queued is None or when < queued:
             self._queued[key] = when
             heappush(self._queue, (when, key))
+
+
+class MemoryStores:
+    """Stores by name, in this process: what there is when no other worker shares them."""
+
+    __slots__ = ("_clock", "_stores")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._stores: dict[str, MemoryStore] = {}
+
+    def open(self, name: str) -> MemoryStore:
+        """Return the store of that name, made when it is first asked for."""
+        store = self._stores.get(name)
+        if store is None:
+            store = self._stores[name] = MemoryStore(self._clock)
+        return store
