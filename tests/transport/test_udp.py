@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sipwright.errors import StartError
-from sipwright.transport.udp import DRAIN, UdpSocket
+from sipwright.transport.udp import DRAIN, UdpSocket, bind
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_every_datagram_is_received_with_its_source_and_answered(client: socket.
         udp.send(data + b"!", source)
 
     async def run() -> None:
-        udp = UdpSocket("127.0.0.1", 0, receive)
+        udp = UdpSocket(bind("127.0.0.1", 0)[0], receive)
         for index in range(number):
             client.sendto(b"%d" % index, udp.address)
         udp.open(asyncio.get_running_loop())
@@ -59,7 +59,7 @@ def test_every_datagram_is_received_with_its_source_and_answered(client: socket.
     ],
 )
 def test_what_cannot_be_sent_is_counted_and_nothing_is_raised(address: tuple[str, int]) -> None:
-    udp = UdpSocket("127.0.0.1", 0, ignore)
+    udp = UdpSocket(bind("127.0.0.1", 0)[0], ignore)
     try:
         udp.send(b"x", address)
         assert udp.send_errors == 1
@@ -71,6 +71,19 @@ def test_what_cannot_be_sent_is_counted_and_nothing_is_raised(address: tuple[str
     ("host", "message"),
     [("127.0.0.1", "already in use"), ("203.0.113.1", "no such address"), ("no host", "unknown host 'no host'")],
 )
-def test_an_address_that_cannot_be_had_is_explained(client: socket.socket, host: str, message: str) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_address_that_cannot_be_had_is_explained(client: socket.socket, host: str, message: str, count: int) -> None:
     with pytest.raises(StartError, match=message):
-        UdpSocket(host, client.getsockname()[1], ignore)
+        bind(host, client.getsockname()[1], count)
+
+
+def test_the_sockets_of_several_workers_share_one_port_and_nobody_else_can_join_them() -> None:
+    sockets = bind("127.0.0.1", 0, 3)
+    try:
+        port = sockets[0].getsockname()[1]
+        assert [bound.getsockname() for bound in sockets] == [("127.0.0.1", port)] * 3
+        with pytest.raises(StartError, match="already in use"):
+            bind("127.0.0.1", port, 3)
+    finally:
+        for bound in sockets:
+            bound.close()

@@ -25,6 +25,7 @@ import msgspec
 
 from sipwright.cli.ladder import ASCII, Arrow, Colour, Line, Note, Style, draw
 from sipwright.cli.sipclient import Outgoing, SipClient
+from sipwright.engine.listen import open_sockets
 from sipwright.engine.worker import Worker
 from sipwright.errors import CommandError
 from sipwright.script.loader import load_script
@@ -129,8 +130,11 @@ def _worker(services: list[Service], recording: Recording) -> Worker:
     log.setLevel(logging.INFO)
     log.propagate = False
     log.addHandler(recording)
-    worker = Worker(script, [ListenAddress("udp", "127.0.0.1", 0)], trace=recording.trace)
+    listen = [ListenAddress("udp", "127.0.0.1", 0)]
+    (sockets,) = open_sockets(listen)
+    worker = Worker(script, listen, sockets, trace=recording.trace)
     worker.start()
+    worker.read()
     return worker
 
 

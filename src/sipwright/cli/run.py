@@ -1,7 +1,7 @@
 """`sipwright run`: runs a SIP server on a routing script, in the foreground, until a signal comes.
 
 The options are those of `kamailio` that mean something here. SIGTERM and SIGINT let suspended transactions go on for
-the script's `drain_timeout` and then stop; a second signal stops at once.
+the script's `drain_timeout` and then stop; a second signal stops at once. SIGHUP reads the script again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import logging
 import logging.handlers
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,11 +19,14 @@ from typing import ClassVar
 
 import sipwright
 from sipwright.cli.check import add_defines, parse_defines, report
+from sipwright.engine.listen import open_sockets
 from sipwright.engine.worker import Worker
 from sipwright.errors import ArgumentError, CommandError
 from sipwright.script.loader import Script, load_script
 from sipwright.script.loglevels import level_of
 from sipwright.script.settings import ListenAddress, Settings, parse_listen
+from sipwright.workers.supervisor import Options as ServerOptions
+from sipwright.workers.supervisor import Supervisor
 
 logger = logging.getLogger("sipwright")
 
@@ -43,12 +47,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-c", dest="check_only", action="store_true", help="only check the script")
     parser.add_argument(
+        "-n",
+        dest="workers",
+        type=_positive,
+        metavar="N",
+        help="how many worker processes (default: the script's `children`, else one for each core)",
+    )
+    parser.add_argument(
         "-D",
         dest="foreground",
         action="count",
-        help="stay in the foreground; accepted as in Kamailio, and always so in this version",
+        default=0,
+        help="-D: one worker in this process, without a supervisor; -DD: as without it, the server always stays in the "
+        "foreground",
     )
     parser.add_argument("-E", dest="to_stderr", action="store_true", help="log to stderr, whatever the script says")
+    parser.add_argument("-P", dest="pid_file", type=Path, metavar="FILE", help="write the process id here")
+    parser.add_argument("-u", dest="user", metavar="USER", help="become this user once the sockets are open")
+    parser.add_argument("-g", dest="group", metavar="GROUP", help="become this group once the sockets are open")
     add_defines(parser)
 
 
@@ -56,15 +72,51 @@ def main(options: argparse.Namespace) -> int:
     """Run the server until it is told to stop; with -c check the script."""
     if options.file is None:
         raise CommandError("no script is named: sipwright run -f FILE")
-    script = load_script(options.file, parse_defines(options.defines))
+    defines = parse_defines(options.defines)
+    script = load_script(options.file, defines)
     listen = listen_addresses(options.listen, script.settings)
     if options.check_only:
         return report(script)
     start_log(script.settings, to_stderr=options.to_stderr)
-    for note in _notes(script):
+    for note in script.notes:
         logger.info("note: %s", note)
-    asyncio.run(serve(script, listen))
+    if options.foreground == 1:
+        if (options.workers or script.settings.children or 1) > 1:
+            logger.info("note: with -D there is one worker")
+        asyncio.run(serve(script, listen))
+        return 0
+    Supervisor(
+        script,
+        lambda: load_script(options.file, defines),
+        lambda loaded: listen_addresses(options.listen, loaded.settings),
+        ServerOptions(
+            workers=options.workers,
+            pid_file=options.pid_file,
+            user=options.user,
+            group=options.group,
+            steering=_steering(os.environ.get("SIPWRIGHT_STEERING", "kernel")),
+        ),
+        _announce,
+    ).run()
     return 0
+
+
+def _announce(listen: Sequence[ListenAddress], workers: int) -> None:
+    addresses = " ".join(map(str, listen))
+    processes = f"{workers} worker{'' if workers == 1 else 's'}"
+    print(f"sipwright {sipwright.__version__} is ready on {addresses} ({processes})", file=sys.stderr, flush=True)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes")
+    return int(text)
+
+
+def _steering(name: str) -> str:
+    if name not in ("kernel", "peering", "none"):
+        raise CommandError(f"SIPWRIGHT_STEERING is kernel, peering or none, not {name!r}")
+    return name
 
 
 def listen_addresses(options: Sequence[str], settings: Settings) -> list[ListenAddress]:
@@ -83,14 +135,15 @@ def listen_addresses(options: Sequence[str], settings: Settings) -> list[ListenA
     return addresses or [ListenAddress("udp", "0.0.0.0", settings.port)]  # noqa: S104  as in Kamailio
 
 
-async def serve(script: Script, listen: Sequence[ListenAddress]) -> None:
-    """Run one worker until a signal comes. StartError: it cannot listen."""
+async def serve(script: Script, listen: list[ListenAddress]) -> None:
+    """Run one worker in this process until a signal comes. StartError: it cannot listen."""
     loop = asyncio.get_running_loop()
     signals = _Signals(loop)
-    worker = Worker(script, listen)
+    (sockets,) = open_sockets(listen)
+    worker = Worker(script, listen, sockets)
     worker.start()
-    addresses = " ".join(str(ListenAddress(socket.proto, *socket.address)) for socket in worker.sockets)
-    print(f"sipwright {sipwright.__version__} is ready on {addresses}", file=sys.stderr, flush=True)
+    worker.read()
+    _announce(listen, 1)
     await signals.first.wait()
     logger.info("stopping")
     stopping = loop.create_task(worker.stop(script.settings.drain_timeout / 1000))
@@ -144,10 +197,3 @@ def start_log(settings: Settings, *, to_stderr: bool) -> logging.Handler:
     logger.addHandler(handler)
     logger.setLevel(level_of(settings.debug))
     return handler
-
-
-def _notes(script: Script) -> list[str]:
-    notes = list(script.notes)
-    if script.settings.children > 1:
-        notes.append(f"children={script.settings.children}: this version runs one worker")
-    return notes

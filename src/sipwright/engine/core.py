@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sipwright.engine.receive import Receiver
+from sipwright.engine.receive import HandOver, Receiver
 from sipwright.engine.run import Runner
 from sipwright.engine.services import WorkerServices
 from sipwright.engine.stats import Counters
@@ -26,9 +26,10 @@ SWEEP_INTERVAL = 1.0
 class Core:
     """What receives datagrams, runs scripts and answers.
 
-    `timers` and `clock` (seconds) are the caller's to drive; `tag_prefix` is random for each worker; `rpc_client` makes
-    the JSON-RPC client of module jsonrpc; `shared_store` gives the stores that workers share (default: stores of this
-    process); `trace` is told everything that happens. Give datagrams to
+    `timers` and `clock` (seconds) are the caller's to drive; `tag_prefix` is random for each worker and begins its To
+    tags, `stateless_prefix` is that of the answers without transaction of all workers of the server; `index` is the
+    worker's among them; `rpc_client` makes the JSON-RPC client of module jsonrpc; `shared_store` gives the stores that
+    workers share (default: stores of this process); `trace` is told everything that happens. Give datagrams to
     `receive(data, source, socket)` after `start()`.
     """
 
@@ -42,6 +43,8 @@ class Core:
         timers: TimerQueue,
         clock: Callable[[], float],
         tag_prefix: str,
+        stateless_prefix: str | None = None,
+        index: int = 0,
         rpc_client: Callable[..., Any],
         shared_store: Callable[[str], Store] | None = None,
         log: logging.Logger,
@@ -56,6 +59,8 @@ class Core:
             timers=timers,
             clock=clock,
             tag_prefix=tag_prefix,
+            stateless_prefix=f"{tag_prefix}-s" if stateless_prefix is None else stateless_prefix,
+            worker=index,
             routes=script.routes,
             listen=listen,
             aliases=script.settings.aliases,
@@ -85,6 +90,10 @@ class Core:
     def transactions(self) -> int:
         """How many transactions there are, completed ones too."""
         return self._table.live
+
+    def hand_over(self, hand_over: HandOver) -> None:
+        """Ask this first about every message that belongs to no transaction here."""
+        self._receiver.hand_over = hand_over
 
     def refuse(self) -> None:
         """Take no new requests from now on: they are answered 503."""

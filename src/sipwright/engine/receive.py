@@ -1,5 +1,8 @@
 """The main path of a datagram: parse, match, and run the script on what is new (stations 2 to 4).
 
+Of several workers each has transactions of its own. What belongs to none of this one's goes through `hand_over` first,
+which gives it to the worker that it belongs to.
+
 Nothing that comes from the network gets past here as an exception: a message that cannot be parsed is counted and
 answered 400 where RFC 3261 allows it, and whatever else goes wrong is our own fault, logged once with the datagram.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TypeAlias
 
 from sipwright.engine.reply import Replier
 from sipwright.engine.run import Runner
@@ -17,17 +21,33 @@ from sipwright.errors import SipParseError
 from sipwright.lang.namespace import RouteKind
 from sipwright.script.context import Address, Context, Socket
 from sipwright.sip import build
-from sipwright.sip.message import Request, Response
+from sipwright.sip.message import Message, Request, Response
 from sipwright.sip.parse import parse
 from sipwright.transaction.table import TransactionTable
 
 REQUEST = RouteKind.REQUEST
+HandOver: TypeAlias = Callable[[Message, Address, Socket], bool]
 
 
 class Receiver:
-    """Takes datagrams. `cancel(context)` handles a CANCEL that the script has not, see `engine.services`."""
+    """Takes datagrams.
 
-    __slots__ = ("_absorb", "_cancelled", "_log", "_replier", "_runner", "_start", "_stats", "is_stopping", "trace")
+    `cancel(context)` handles a CANCEL that the script has not, see `engine.services`. `hand_over(message, source,
+    socket)` tells whether it has given a message to another worker; None where there is no other.
+    """
+
+    __slots__ = (
+        "_absorb",
+        "_cancelled",
+        "_log",
+        "_replier",
+        "_runner",
+        "_start",
+        "_stats",
+        "hand_over",
+        "is_stopping",
+        "trace",
+    )
 
     def __init__(
         self,
@@ -46,6 +66,7 @@ class Receiver:
         self._stats = stats
         self._log = log
         self.is_stopping = False
+        self.hand_over: HandOver | None = None
         self.trace: Trace | None = None
 
     def receive(self, data: bytes, source: Address, socket: Socket) -> None:
@@ -59,16 +80,21 @@ class Receiver:
             if isinstance(message, Request):
                 self._request(message, source, socket)
             else:
-                self._response(message, source)
+                self._response(message, source, socket)
         except Exception:
             self._log.exception("fault in handling a datagram from %s: %r", source, data)
 
     def _request(self, request: Request, source: Address, socket: Socket) -> None:
-        self._stats.received_requests += 1
         if self._absorb(request):
+            self._stats.received_requests += 1
             if self.trace is not None:
                 self.trace("absorb", None, {"request": request})
             return
+        if self.hand_over is not None and self.hand_over(request, source, socket):
+            if self.trace is not None:
+                self.trace("hand_over", None, {"request": request})
+            return
+        self._stats.received_requests += 1
         context = Context(request, source, socket, REQUEST)
         if self.trace is not None:
             self.trace("receive", context, {"request": request})
@@ -95,7 +121,9 @@ class Receiver:
         if not context.answered and context.suspension is None:
             self._cancelled(context, False)
 
-    def _response(self, response: Response, source: Address) -> None:
+    def _response(self, response: Response, source: Address, socket: Socket) -> None:
+        if self.hand_over is not None and self.hand_over(response, source, socket):
+            return
         # Nothing is relayed, so no response is expected: a stray one is counted and dropped.
         self._stats.received_replies += 1
         self._stats.stray_replies += 1

@@ -20,7 +20,8 @@ class Replier:
     """Answers requests.
 
     A To tag is `prefix` (random, one per worker: RFC 3261 19.3) and a number; that of a stateless answer is made from
-    the request, so that it is the same for each retransmission (8.2.7), and marked, so that its ACK is known.
+    the request, so that it is the same for each retransmission (8.2.7), and begins with `stateless_prefix`, so that
+    its ACK is known to every worker of the server.
     `new_transaction(context)` makes the transaction of a context that has none; `accepted(request, transaction)` is
     told of the 2xx to an INVITE, which has to be repeated until its ACK comes. A final answer is also the end of what
     a context still has: `abandon(suspension)` ends its suspension, `release(context)`, after a stateless one, both
@@ -42,6 +43,7 @@ class Replier:
     def __init__(
         self,
         prefix: str,
+        stateless_prefix: str,
         new_transaction: Callable[[Context], bool],
         accepted: Callable[[Request, InviteServerTransaction], None],
         abandon: Callable[[Suspension], bool],
@@ -51,7 +53,7 @@ class Replier:
         self._abandon = abandon
         self._accepted = accepted
         self._prefix = prefix
-        self._stateless_prefix = prefix + "-s"
+        self._stateless_prefix = stateless_prefix
         self._next_tag = 0
         self._new_transaction = new_transaction
         self._release = release

@@ -70,6 +70,7 @@ class WorkerServices:
         timers: TimerQueue,
         clock: Callable[[], float],
         tag_prefix: str,
+        stateless_prefix: str,
         routes: dict[tuple[RouteKind, str], Route],
         listen: Iterable[ListenAddress],
         aliases: Iterable[tuple[str, int]],
@@ -95,7 +96,13 @@ class WorkerServices:
         self.host = TransactionHost(table, timers, log)
         self.suspensions = Suspensions(self._overdue)
         self.replier = Replier(
-            tag_prefix, self.new_transaction, self._accepted, self.suspensions.abandon, self.release, stats
+            tag_prefix,
+            stateless_prefix,
+            self.new_transaction,
+            self._accepted,
+            self.suspensions.abandon,
+            self.release,
+            stats,
         )
         self.reply = self.replier.reply
         self.reply_stateless = self.replier.reply_stateless

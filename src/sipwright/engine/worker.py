@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from sipwright.engine.trace import Trace
 from sipwright.jsonrpc.client import Client
 from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
+from sipwright.script.store import Store
 from sipwright.timerqueue import TimerQueue
 from sipwright.transport.udp import UdpSocket
 
@@ -23,78 +25,99 @@ logger = logging.getLogger("sipwright")
 TICK = 0.005
 # How often a worker that stops looks whether something is still suspended.
 DRAIN_INTERVAL = 0.02
+LINGER_INTERVAL = 0.1
 TEND_INTERVAL = 1.0
 
 
 class Worker:
     """One worker: sockets, transactions, scripts and connections on one event loop.
 
-    Make it inside the running loop. `start()` opens everything (StartError: a port is busy, an address is not here);
-    `stop()` drains and closes. `rpc_client` makes the JSON-RPC client; `trace` is told everything that happens.
+    Make it inside the running loop, with bound sockets, one for each address of `listen` (`open_sockets`). `start()`
+    starts the modules, `read()` begins to receive, `stop()` drains and closes. `index`, `tag_prefix` and
+    `stateless_prefix` are for one of several workers (see `Core`). `rpc_client` makes the JSON-RPC client;
+    `shared_store` gives the stores that workers share; `trace` is told everything that happens.
     """
 
     def __init__(
         self,
         script: Script,
         listen: Sequence[ListenAddress],
+        sockets: Sequence[socket.socket],
         *,
+        index: int = 0,
+        tag_prefix: str | None = None,
+        stateless_prefix: str | None = None,
         rpc_client: Callable[..., Any] = Client,
+        shared_store: Callable[[str], Store] | None = None,
         trace: Trace | None = None,
     ) -> None:
         self._loop = loop = asyncio.get_running_loop()
         self._armed: asyncio.TimerHandle | None = None
         self._timers = TimerQueue(loop.time, self._arm, TICK)
-        self._listen = list(listen)
         self.core = Core(
             script,
-            self._listen,
+            listen,
             timers=self._timers,
             clock=loop.time,
-            tag_prefix=secrets.token_hex(6),
+            tag_prefix=tag_prefix or secrets.token_hex(6),
+            stateless_prefix=stateless_prefix,
+            index=index,
             rpc_client=rpc_client,
+            shared_store=shared_store,
             log=logger,
             trace=trace,
         )
         self.services = self.core.services
-        self.sockets: list[UdpSocket] = []
+        self.sockets = [UdpSocket(bound, self.core.receive) for bound in sockets]
         self._garbage = Garbage()
 
     def start(self) -> None:
-        """Open the sockets, start the modules, and receive."""
-        try:
-            for address in self._listen:
-                socket = UdpSocket(address.host, address.port, self.core.receive)
-                self.sockets.append(socket)
-                address.host, address.port = socket.address
-        except BaseException:
-            self._close_sockets()
-            raise
+        """Start the modules and the guards."""
         self.services.add_statistics(self._socket_statistics)
         self.core.start()
         self._garbage.start()
         self._tend(None)
-        for socket in self.sockets:
-            socket.open(self._loop)
+
+    def read(self) -> None:
+        """Begin to receive."""
+        for udp in self.sockets:
+            udp.open(self._loop)
 
     async def stop(self, drain_timeout: float) -> None:
         """Take no new requests, let suspended ones go on for `drain_timeout` seconds, end the rest, and close."""
         self.core.refuse()
-        until = self._loop.time() + drain_timeout
-        while len(self.services.suspensions) and self._loop.time() < until:
-            # Meanwhile answers come in and transactions end; new requests are refused.
-            await asyncio.sleep(DRAIN_INTERVAL)
-        await self.core.stop()
-        self._close_sockets()
+        await self._drain(drain_timeout)
+        self.close()
+
+    async def retire(self, drain_timeout: float, linger: float) -> None:
+        """Let suspended requests go on for `drain_timeout` seconds, and end the rest.
+
+        Then be there for retransmissions until the last transaction has ended, at most for `linger` seconds. New
+        requests have to be handed over meanwhile (`core.hand_over`).
+        """
+        await self._drain(drain_timeout)
+        until = self._loop.time() + linger
+        while self.core.transactions and self._loop.time() < until:
+            # Meanwhile retransmissions are absorbed and timers end transactions.
+            await asyncio.sleep(LINGER_INTERVAL)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for udp in self.sockets:
+            udp.close()
         if self._armed is not None:
             self._armed.cancel()
+
+    async def _drain(self, drain_timeout: float) -> None:
+        until = self._loop.time() + drain_timeout
+        while len(self.services.suspensions) and self._loop.time() < until:
+            # Meanwhile answers come in and transactions end.
+            await asyncio.sleep(DRAIN_INTERVAL)
+        await self.core.stop()
 
     def _tend(self, _argument: None) -> None:
         self._garbage.tend(self.core.transactions)
         self._timers.start(TEND_INTERVAL, self._tend)
-
-    def _close_sockets(self) -> None:
-        for socket in self.sockets:
-            socket.close()
 
     def _arm(self, when: float) -> None:
         if self._armed is not None:
@@ -102,4 +125,4 @@ class Worker:
         self._armed = self._loop.call_at(when, self._timers.expire)
 
     def _socket_statistics(self) -> dict[str, int]:
-        return {"core:send_errors": sum(socket.send_errors for socket in self.sockets)}
+        return {"core:send_errors": sum(udp.send_errors for udp in self.sockets)}

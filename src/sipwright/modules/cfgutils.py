@@ -7,7 +7,7 @@ while it held it. Nothing can wait here: `lock()` and `trylock()` are false wher
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from random import Random
+from random import random
 from typing import Annotated, Any
 
 from sipwright.errors import ArgumentError
@@ -35,7 +35,6 @@ class Cfgutils(Module):
 
     def __init__(self, require: Callable[[str], Any]) -> None:
         super().__init__(require)
-        self._random = Random()  # noqa: S311 - for spreading load, not for secrets
         self._locked: set[str] = set()
 
     def mod_init(self) -> None:
@@ -48,7 +47,8 @@ class Cfgutils(Module):
     @function()
     def rand_event(self, _ctx: Context, percent: Int = -1) -> int:
         """Be true by chance, in so many percent of calls or as often as was set."""
-        return 1 if self._random.random() * 100 < (self._probability if percent < 0 else percent) else -1
+        chance = random() * 100  # noqa: S311 - for spreading load, not for secrets
+        return 1 if chance < (self._probability if percent < 0 else percent) else -1
 
     @function()
     def rand_set_prob(self, _ctx: Context, percent: Int) -> int:

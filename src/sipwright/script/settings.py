@@ -22,7 +22,7 @@ WITHOUT_EFFECT = frozenset(
     disable_core_dump disable_sctp disable_tcp disable_tls dns dns_cache_init dns_cache_mem dns_naptr_ignore_rfc
     dns_retr_no dns_retr_time dns_search_list dns_servers_no dns_sctp_pref dns_srv_lb dns_srv_loadbalancing dns_tcp_pref
     dns_tls_pref dns_try_ipv6 dns_try_naptr dns_udp_pref dns_use_search_list dst_blacklist_init dst_blocklist_init
-    enable_sctp enable_tls event_callback exit_timeout fork force_rport gid group http_reply_parse ip_free_bind
+    enable_sctp enable_tls event_callback exit_timeout fork force_rport http_reply_parse ip_free_bind
     kemi.onsend_route_callback latency_cfg_log latency_limit_action latency_limit_db latency_log listen_ipv6
     local_rport log_callid log_color log_engine_data log_engine_type log_facility log_name log_prefix log_prefix_mode
     loadpath maxbuffer max_branches max_recursive_level mcast mcast_loopback mcast_ttl memdbg memlog
@@ -37,8 +37,8 @@ WITHOUT_EFFECT = frozenset(
     tcp_defer_accept tcp_delayed_ack tcp_fd_cache tcp_keepalive tcp_keepcnt tcp_keepidle tcp_keepintvl tcp_linger2
     tcp_max_connections tcp_no_connect tcp_poll_method tcp_rd_buf_size tcp_reuse_port tcp_script_mode tcp_send_timeout
     tcp_source_ipv4 tcp_source_ipv6 tcp_wq_blk_size tcp_wq_max tls_max_connections tls_port_no tos udp4_raw udp4_raw_mtu
-    udp4_raw_ttl udp_mtu udp_mtu_try_proto udp_receiver_mode uid uri_host_extra_chars use_dns_cache use_dns_failover
-    use_dst_blacklist use_dst_blocklist use_node_mapping use_sctp user user_agent_header userblocklist utf8_uri
+    udp4_raw_ttl udp_mtu udp_mtu_try_proto udp_receiver_mode uri_host_extra_chars use_dns_cache use_dns_failover
+    use_dst_blacklist use_dst_blocklist use_node_mapping use_sctp user_agent_header userblocklist utf8_uri
     version_table virtual_srv workdir wdir xavp_via_fields xavp_via_params xavp_via_reply_params
     """.split()
 )
@@ -60,11 +60,16 @@ class ListenAddress:
 
 @dataclass
 class Settings:
-    """The global parameters with an effect. `debug` is Kamailio's level: -1 alerts only, 2 info, 3 debug."""
+    """The global parameters with an effect. `debug` is Kamailio's level: -1 alerts only, 2 info, 3 debug.
+
+    `children` is the number of workers, None for one per core; `user` and `group` are names or numbers.
+    """
 
     listen: list[ListenAddress] = field(default_factory=list)
     aliases: list[tuple[str, int]] = field(default_factory=list)
-    children: int = 1
+    children: int | None = None
+    user: str | None = None
+    group: str | None = None
     debug: int = 2
     log_stderror: bool = True
     port: int = DEFAULT_PORT
@@ -164,6 +169,13 @@ def _take_log_stderror(settings: Settings, value: Sequence[int | str]) -> None:
     settings.log_stderror = only in ("yes", "true", "on", "1")
 
 
+def _text(attribute: str) -> Callable[[Settings, Sequence[int | str]], None]:
+    def take(settings: Settings, value: Sequence[int | str]) -> None:
+        setattr(settings, attribute, str(_one(attribute, value)))
+
+    return take
+
+
 _LISTEN_OPTIONS = ("advertise", "name")
 
 
@@ -201,6 +213,10 @@ _TAKE: dict[str, Callable[[Settings, Sequence[int | str]], None]] = {
     "domain": _take_alias,
     "children": _integer("children", 1),
     "debug": _integer("debug", -5, 9),
+    "user": _text("user"),
+    "uid": _text("user"),
+    "group": _text("group"),
+    "gid": _text("group"),
     "log_stderror": _take_log_stderror,
     "port": _integer("port", 1, 65535),
     # Read by the compiler itself: after so many rounds a `while` is stopped.

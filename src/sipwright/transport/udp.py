@@ -38,15 +38,15 @@ class UdpSocket:
 
     __slots__ = ("_loop", "_receive", "_recvfrom", "_sendto", "_socket", "address", "proto", "send_errors")
 
-    def __init__(self, host: str, port: int, receive: Receive) -> None:
-        self._socket = _bind(host, port)
+    def __init__(self, bound: socket.socket, receive: Receive) -> None:
+        self._socket = bound
         self._receive = receive
         self._loop: asyncio.AbstractEventLoop | None = None
         # Bound once: two attribute look-ups less per datagram.
-        self._sendto = self._socket.sendto
-        self._recvfrom = self._socket.recvfrom
-        bound = self._socket.getsockname()
-        self.address: tuple[str, int] = (bound[0], bound[1])
+        self._sendto = bound.sendto
+        self._recvfrom = bound.recvfrom
+        name = bound.getsockname()
+        self.address: tuple[str, int] = (name[0], name[1])
         self.proto = "udp"
         self.send_errors = 0
 
@@ -84,20 +84,44 @@ class UdpSocket:
             receive(data, source, self)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, count: int = 1) -> list[socket.socket]:
+    """Bind `count` sockets to one address, for as many workers; the system spreads the datagrams over them.
+
+    Port 0 is any free port, the same for all. StartError: the address cannot be had, or another program has it.
+    """
     name = f"udp:{host}:{port}"
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError):
         raise StartError(f"cannot listen on {name}: unknown host '{host}'") from None
-    family, kind, proto, _canonical, address = infos[0]
-    bound = socket.socket(family, kind, proto)
+    family, _kind, _proto, _canonical, address = infos[0]
+    sockets: list[socket.socket] = []
     try:
-        bound.setblocking(False)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        bound.bind(address)
+        # A socket that shares its port joins those of any other server of the same user: ask without sharing first.
+        alone = _bind(family, address, shared=False)
+        if count == 1:
+            return [alone]
+        address = alone.getsockname()
+        alone.close()
+        while len(sockets) < count:
+            sockets.append(_bind(family, address, shared=True))
     except OSError as error:
-        bound.close()
+        for bound in sockets:
+            bound.close()
         reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
         raise StartError(f"cannot listen on {name}: {reason}") from None
+    return sockets
+
+
+def _bind(family: int, address: Address, *, shared: bool) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        bound.setblocking(False)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
     return bound

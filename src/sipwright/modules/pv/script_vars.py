@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from random import Random
+from random import getrandbits
 from typing import Any
 
 from sipwright.errors import ArgumentError
@@ -53,7 +53,6 @@ class ScriptVariables(Module):
         super().__init__(require)
         self.initial: dict[str, Value] = {}
         self.shared: dict[str, Value] = {}
-        self._random = Random()  # noqa: S311 - Kamailio: $RANDOM is for spreading load, not for secrets
 
     @pvar_factory("var")
     def pv_var(self, use: VariableUse) -> Variable:
@@ -91,7 +90,7 @@ class ScriptVariables(Module):
     @pvar("RANDOM")
     def pv_random(self, _ctx: Context) -> Value:
         """A random integer from 0 to 2**31 - 1."""
-        return self._random.getrandbits(31)
+        return getrandbits(31)
 
 
 def _plain_name(use: VariableUse) -> str:

@@ -1,0 +1,208 @@
+"""A worker process, from the fork to its end: puts a worker and its ways to the others together, and obeys.
+
+It ends when it is told to, when it gets SIGTERM, or when the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sipwright.engine.worker import Worker
+from sipwright.errors import SipwrightError
+from sipwright.script.loader import Script
+from sipwright.script.settings import ListenAddress
+from sipwright.script.store import Store
+from sipwright.workers.control import Beat, Failed, FromSupervisor, FromWorker, Read, Ready, Retire, Stop, pack
+from sipwright.workers.peering import Handover, Inlet, Outlet
+from sipwright.workers.steering import Steering
+
+logger = logging.getLogger("sipwright")
+
+BEAT_INTERVAL = 1.0
+# Of a worker that is being replaced, after its last suspended request has ended: the longest that RFC 3261 lets a
+# transaction wait for retransmissions, and a little more.
+LINGER = 34.0
+# What a worker that ends still has for its successor has to go out in this time.
+FLUSH_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a worker is to be.
+
+    `sockets` are those of its index, one for each address of `listen`; `inlet` is where other workers' datagrams for
+    the index come in, `peers` where those for other indices go. `heir` leads to a later successor; `predecessor` comes
+    from the worker that still reads the sockets. Without `predecessor` the worker reads them itself.
+    """
+
+    script: Script
+    listen: Sequence[ListenAddress]
+    index: int
+    steering: Steering | None
+    sockets: Sequence[socket.socket]
+    inlet: socket.socket
+    peers: Mapping[int, socket.socket]
+    heir: socket.socket
+    predecessor: socket.socket | None
+    shared_store: Callable[[str], Store] | None
+
+
+def run_worker(plan: Plan, control: socket.socket) -> int:
+    """Run a worker until its end; return the exit status of its process."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        # For the supervisor, which says what is to be done; a terminal sends them to all.
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        return asyncio.run(_run(plan, control))
+    except Exception:
+        logger.exception("worker %d: fault in its own code", plan.index)
+        return 1
+
+
+async def _run(plan: Plan, control: socket.socket) -> int:
+    loop = asyncio.get_running_loop()
+    child = _Child(plan, loop)
+    transport, _protocol = await loop.create_unix_connection(lambda: child, sock=control)
+    try:
+        child.start()
+    except SipwrightError as error:
+        transport.write(pack(Failed(str(error))))
+        transport.close()
+        # The next turns of the loop write it.
+        await asyncio.sleep(0.05)
+        return 1
+    loop.add_signal_handler(signal.SIGTERM, child.obey, Stop(plan.script.settings.drain_timeout / 1000))
+    await child.ended.wait()
+    child.tell(Beat(child.worker.services.statistics()))
+    transport.close()
+    await asyncio.sleep(0)
+    return 0
+
+
+class _Child(asyncio.Protocol):
+    """A worker and its control connection."""
+
+    def __init__(self, plan: Plan, loop: asyncio.AbstractEventLoop) -> None:
+        self._plan = plan
+        self._loop = loop
+        self._messages = FromSupervisor()
+        self._transport: asyncio.WriteTransport | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._is_retiring = False
+        self.ended = asyncio.Event()
+        steering = plan.steering
+        self.worker = worker = Worker(
+            plan.script,
+            plan.listen,
+            plan.sockets,
+            index=plan.index,
+            tag_prefix=None if steering is None else steering.tag_prefix(plan.index),
+            stateless_prefix=None if steering is None else steering.stateless_prefix,
+            shared_store=plan.shared_store,
+        )
+        receive = worker.core.receive
+        self._inlet = Inlet(plan.inlet, worker.sockets, receive, loop)
+        self._predecessor: Inlet | None = None
+        self._inherited = 0
+        if plan.predecessor is not None:
+            self._predecessor = Inlet(plan.predecessor, worker.sockets, receive, loop)
+        peers = {index: Outlet(end, loop) for index, end in plan.peers.items()}
+        self._handover = Handover(steering, plan.index, worker.sockets, peers)
+        if steering is not None and steering.workers > 1:
+            worker.core.hand_over(self._handover)
+
+    def start(self) -> None:
+        """Start the modules, and receive."""
+        self.worker.services.add_statistics(self._statistics)
+        self.worker.start()
+        if self._predecessor is None:
+            self._read()
+        else:
+            self._predecessor.open()
+        self.tell(Ready())
+        self._beat()
+
+    def tell(self, message: FromWorker) -> None:
+        """Send the supervisor a message."""
+        if self._transport is not None:
+            self._transport.write(pack(message))
+
+    def obey(self, command: Read | Retire | Stop) -> None:
+        """Do what the supervisor says."""
+        if isinstance(command, Read):
+            self._read()
+        elif isinstance(command, Stop):
+            self._stop(command.drain_timeout)
+        elif self._ending is None:
+            self._is_retiring = True
+            self._handover.heir = Outlet(self._plan.heir, self._loop)
+            self.worker.core.hand_over(self._handover)
+            self._ending = self._loop.create_task(self._retire(command.drain_timeout))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the supervisor says."""
+        for command in self._messages.feed(data):
+            self.obey(command)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """End at once: a worker without supervisor would hold the ports of the next one."""
+        self._transport = None
+        if not self.ended.is_set():
+            logger.error("the supervisor is gone: stopping")
+            self._stop(0.0)
+
+    def _read(self) -> None:
+        if self._predecessor is not None:
+            # What it has handed over was there before what the sockets have now.
+            self._predecessor.drain()
+            self._inherited = self._predecessor.received
+            self._predecessor.close()
+            self._predecessor = None
+        self.worker.read()
+        self._inlet.open()
+
+    def _stop(self, drain_timeout: float) -> None:
+        if self._ending is not None:
+            if not self._is_retiring:
+                return
+            self._ending.cancel()
+            self._is_retiring = False
+        self._ending = self._loop.create_task(self._end(drain_timeout))
+
+    async def _end(self, drain_timeout: float) -> None:
+        await self.worker.stop(drain_timeout)
+        self.ended.set()
+
+    async def _retire(self, drain_timeout: float) -> None:
+        await self.worker.retire(drain_timeout, LINGER)
+        heir = self._handover.heir
+        assert heir is not None
+        # From here on nothing is read any more: what comes now is the successor's to find.
+        self.worker.close()
+        self._inlet.close()
+        until = self._loop.time() + FLUSH_SECONDS
+        heir.flush()
+        while heir.is_waiting and self._loop.time() < until:
+            # Meanwhile the successor reads.
+            await asyncio.sleep(0.01)
+        heir.close()
+        self.ended.set()
+
+    def _beat(self) -> None:
+        self.tell(Beat(self.worker.services.statistics()))
+        self._loop.call_later(BEAT_INTERVAL, self._beat)
+
+    def _statistics(self) -> dict[str, int]:
+        inherited = self._inherited if self._predecessor is None else self._predecessor.received
+        return {**self._handover.statistics(), "peering:received": self._inlet.received + inherited}

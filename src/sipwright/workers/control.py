@@ -1,0 +1,79 @@
+"""What the supervisor and a worker say to each other: messages over a Unix stream socket, framed as netstrings.
+
+The end of that stream is a message too: to a worker it says that the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from sipwright.netstring import Decoder, encode
+
+
+class Ready(msgspec.Struct, tag=True):
+    """The worker has started its modules."""
+
+
+class Failed(msgspec.Struct, tag=True):
+    """The worker cannot start; `reason` is for a person."""
+
+    reason: str
+
+
+class Beat(msgspec.Struct, tag=True):
+    """The worker's loop turns; these are its counters."""
+
+    counters: dict[str, int]
+
+
+class Read(msgspec.Struct, tag=True):
+    """Begin to receive: nobody else reads the sockets of this index any more."""
+
+
+class Retire(msgspec.Struct, tag=True):
+    """Give what is new to the successor, end what is suspended within `drain_timeout` seconds, linger, and end."""
+
+    drain_timeout: float
+
+
+class Stop(msgspec.Struct, tag=True):
+    """Refuse what is new, end what is suspended within `drain_timeout` seconds, and end."""
+
+    drain_timeout: float
+
+
+FromWorker: TypeAlias = Ready | Failed | Beat
+ToWorker: TypeAlias = Read | Retire | Stop
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def pack(message: FromWorker | ToWorker) -> bytes:
+    """Return a message as it goes out."""
+    return encode(_encode(message))
+
+
+class FromWorkers:
+    """Takes the bytes that come from one worker."""
+
+    def __init__(self) -> None:
+        self._frames = Decoder()
+        self._decode = msgspec.msgpack.Decoder(FromWorker).decode
+
+    def feed(self, data: bytes) -> list[FromWorker]:
+        """Return the messages that are complete."""
+        return [self._decode(frame) for frame in self._frames.feed(data)]
+
+
+class FromSupervisor:
+    """Takes the bytes that come from the supervisor."""
+
+    def __init__(self) -> None:
+        self._frames = Decoder()
+        self._decode = msgspec.msgpack.Decoder(ToWorker).decode
+
+    def feed(self, data: bytes) -> list[ToWorker]:
+        """Return the messages that are complete."""
+        return [self._decode(frame) for frame in self._frames.feed(data)]

@@ -1,0 +1,142 @@
+"""A worker process as the supervisor sees it: owns the fork, the control connection and how its end is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from typing import Literal, Protocol, TypeAlias
+
+from sipwright.errors import ParseError
+from sipwright.workers.control import FromWorker, FromWorkers, ToWorker, pack
+
+# starting: forked. ready: its modules have started. retiring: a successor has taken over. abandoned: of a reload that
+# came to nothing, killed. stopping: told to end.
+State: TypeAlias = Literal["starting", "ready", "retiring", "abandoned", "stopping"]
+
+_MAX_READ = 64 * 1024
+
+
+class Closable(Protocol):
+    """What a child closes because it is the supervisor's."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class WorkerProcess:
+    """A forked worker of one index and one generation (reload).
+
+    `heir` are the ends of the way to its successor: out, which is the worker's, and in, which the successor inherits.
+    `started` and `last_beat` are the times (seconds) when it was forked and last heard of; `counters` its last ones.
+    """
+
+    __slots__ = (
+        "_messages",
+        "control",
+        "counters",
+        "generation",
+        "heir",
+        "index",
+        "is_reported",
+        "last_beat",
+        "pid",
+        "ready_at",
+        "started",
+        "state",
+    )
+
+    def __init__(self, index: int, generation: int, heir: tuple[socket.socket, socket.socket], now: float) -> None:
+        self.index = index
+        self.generation = generation
+        self.heir = heir
+        self.pid = 0
+        self.control: socket.socket
+        self.started = self.last_beat = now
+        self.ready_at: float | None = None
+        self.counters: dict[str, int] = {}
+        self.state: State = "starting"
+        # Whether its silence was reported.
+        self.is_reported = False
+        self._messages = FromWorkers()
+
+    def fork(self, run: Callable[[socket.socket], int], inherited: Iterable[Closable]) -> None:
+        """Start the process: it closes `inherited`, runs `run(control)`, and ends with the status that this returns."""
+        ours, theirs = socket.socketpair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A signal for the supervisor that comes to the child in its first moments must not be told to the supervisor.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become_worker(run, theirs, [ours, *inherited], blocked)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        theirs.close()
+        ours.setblocking(False)
+        self.control = ours
+
+    def tell(self, message: ToWorker) -> None:
+        """Send the worker a message; one that has ended, or that does not read any more, gets nothing."""
+        try:
+            self.control.send(pack(message))
+        except OSError:
+            # Its end is noticed elsewhere.
+            return
+
+    def listen(self) -> list[FromWorker]:
+        """Return what the worker says now."""
+        messages: list[FromWorker] = []
+        try:
+            while data := self.control.recv(_MAX_READ):
+                messages += self._messages.feed(data)
+        except (OSError, ParseError):
+            pass
+        return messages
+
+    def kill(self) -> None:
+        """End the process at once; it cannot refuse."""
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def close(self) -> None:
+        """Let go what the supervisor has of an ended process."""
+        self.control.close()
+        for end in self.heir:
+            end.close()
+
+    def __str__(self) -> str:
+        return f"worker {self.index} (pid {self.pid})"
+
+
+def describe_end(status: int) -> str:
+    """Say how a process ended, from what waitpid() gives."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"ended with status {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+def _become_worker(
+    run: Callable[[socket.socket], int],
+    control: socket.socket,
+    inherited: Iterable[Closable],
+    unblocked: Iterable[signal.Signals | int],
+) -> None:
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for thing in inherited:
+            thing.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        status = run(control)
+    finally:
+        # Whatever was raised was logged by `run`; nothing of the supervisor's may run here.
+        os._exit(status)
