@@ -1,0 +1,14 @@
+"""What supervisor and worker say to each other."""
+
+from __future__ import annotations
+
+from sipwright.workers.control import Beat, Failed, FromSupervisor, FromWorkers, Read, Ready, Retire, Stop, pack
+
+
+def test_messages_come_through_in_pieces_of_any_size() -> None:
+    from_worker = [Ready(), Beat({"tm:live": 3}), Failed("no such file")]
+    stream = b"".join(map(pack, from_worker))
+    messages = FromWorkers()
+    assert [m for byte in stream for m in messages.feed(bytes([byte]))] == from_worker
+    to_worker = [Read(), Retire(2.5), Stop(0.0)]
+    assert FromSupervisor().feed(b"".join(map(pack, to_worker))) == to_worker
