@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -87,6 +87,9 @@ class FakeClient:
                 call.end("failure")
 
 
+REQUEST_ENDS = ("tm:absorbed", "tm:absorbed_acks", "core:acks", "core:answered", "core:dropped")
+
+
 class Server:
     """A core with its fakes. Routes are given as Python functions of the server and a context."""
 
@@ -102,6 +105,8 @@ class Server:
         self.seen: list[str] = []
         self.result = Variable("$var(result)", lambda c: c.vars.get("result", 0), _set_result)
         self._core: Core | None = None
+        # Unset by tests that break the engine itself.
+        self.is_balanced = True
 
     def route(self, run: Callable[..., Any], name: str = "", kind: RouteKind = RouteKind.REQUEST) -> Route:
         route = self.routes[kind, name] = Route(name, kind, "test.cfg", 1)
@@ -154,6 +159,15 @@ class Server:
         assert all(isinstance(message, Response) for message in found)
         return found  # type: ignore[return-value]
 
+    def check_balance(self) -> None:
+        """Check that every request is accounted for: whatever a test did, none may be counted twice or not at all."""
+        if self._core is None or not self.is_balanced:
+            return
+        counters = self._core.services.statistics()
+        waiting = sum(s.context.kind is not RouteKind.EVENT for s in self._core.services.suspensions)
+        ends = {name: counters[name] for name in REQUEST_ENDS}
+        assert counters["core:rcv_requests"] == sum(ends.values()) + waiting, (counters, waiting)
+
     def stat(self, name: str) -> int:
         return self.core.services.statistics()[name]
 
@@ -193,8 +207,10 @@ def make_request(method: str = "OPTIONS", branch: str = "z9hG4bK1", **more: str)
 
 
 @pytest.fixture
-def server() -> Server:
-    return Server()
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.check_balance()
 
 
 @pytest.fixture

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from sipwright.workers.control import Beat, Failed, FromSupervisor, FromWorkers, Read, Ready, Retire, Stop, pack
+from sipwright.workers.control import (
+    Beat,
+    Failed,
+    FromSupervisor,
+    FromWorker,
+    FromWorkers,
+    Read,
+    Ready,
+    Retire,
+    Stop,
+    ToWorker,
+    pack,
+)
 
 
 def test_messages_come_through_in_pieces_of_any_size() -> None:
-    from_worker = [Ready(), Beat({"tm:live": 3}), Failed("no such file")]
-    stream = b"".join(map(pack, from_worker))
+    from_worker: list[FromWorker] = [Ready(), Beat({"tm:live": 3}), Failed("no such file")]
+    stream = b"".join(pack(message) for message in from_worker)
     messages = FromWorkers()
     assert [m for byte in stream for m in messages.feed(bytes([byte]))] == from_worker
-    to_worker = [Read(), Retire(2.5), Stop(0.0)]
-    assert FromSupervisor().feed(b"".join(map(pack, to_worker))) == to_worker
+    to_worker: list[ToWorker] = [Read(), Retire(2.5), Stop(0.0)]
+    assert FromSupervisor().feed(b"".join(pack(message) for message in to_worker)) == to_worker

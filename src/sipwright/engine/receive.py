@@ -38,6 +38,7 @@ class Receiver:
 
     __slots__ = (
         "_absorb",
+        "_account",
         "_cancelled",
         "_log",
         "_replier",
@@ -61,6 +62,7 @@ class Receiver:
         self._absorb = table.receive
         self._runner = runner
         self._start = runner.start
+        self._account = runner.account
         self._replier = replier
         self._cancelled = cancelled
         self._stats = stats
@@ -112,14 +114,16 @@ class Receiver:
             self._replier.reply_stateless(context, 503, "Service Unavailable")
             return
         self._start(context)
+        if not context.answered:
+            self._account(context)
 
     def _cancel(self, context: Context) -> None:
         """Handle a CANCEL: at once when its INVITE is suspended, otherwise in the script, which may leave it alone."""
         if self._cancelled(context, True):
             return
         self._start(context)
-        if not context.answered and context.suspension is None:
-            self._cancelled(context, False)
+        if not context.answered and context.suspension is None and not self._cancelled(context, False):
+            self._account(context)
 
     def _response(self, response: Response, source: Address, socket: Socket) -> None:
         if self.hand_over is not None and self.hand_over(response, source, socket):

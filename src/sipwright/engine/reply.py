@@ -8,12 +8,15 @@ from collections.abc import Callable
 
 from sipwright.engine.stats import Counters
 from sipwright.engine.trace import Trace
+from sipwright.lang.namespace import RouteKind
 from sipwright.script.context import Context
 from sipwright.script.suspend import Suspension
 from sipwright.script.uris import parsed_uri
 from sipwright.sip import build
 from sipwright.sip.message import Request
 from sipwright.transaction.invite_server import InviteServerTransaction
+
+EVENT = RouteKind.EVENT
 
 
 class Replier:
@@ -83,7 +86,7 @@ class Replier:
             return False
         self._stats.tm_replies += 1
         if status >= 200:
-            context.answered = True
+            self._answered(context)
             if status < 300 and isinstance(transaction, InviteServerTransaction):
                 self._accepted(request, transaction)
             if context.suspension is not None:
@@ -102,9 +105,15 @@ class Replier:
             self.trace("reply_stateless", context, {"data": data})
         context.socket.send(data, target)
         if status >= 200:
-            context.answered = True
+            self._answered(context)
             self._release(context)
         return True
+
+    def _answered(self, context: Context) -> None:
+        context.answered = True
+        if not context.counted and context.kind is not EVENT:
+            context.counted = True
+            self._stats.answered += 1
 
     def tag(self, context: Context) -> str:
         """Return the To tag of every answer within the context's transaction, chosen at first use."""

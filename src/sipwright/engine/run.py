@@ -63,6 +63,16 @@ class Runner:
             )
             self._release(context)
 
+    def account(self, context: Context) -> None:
+        """Count a request that a script has done with, if it was not answered and nobody waits for its end."""
+        if context.answered or context.counted or context.suspension is not None or context.kind is RouteKind.EVENT:
+            return
+        context.counted = True
+        if context.message.method == "ACK":
+            self._stats.acks += 1
+        else:
+            self._stats.dropped += 1
+
     def resume(self, suspension: Suspension, continuation: Continuation) -> bool:
         """Go on with a suspended script. False: the suspension was ended before."""
         if not self._suspensions.take(suspension):
@@ -79,6 +89,7 @@ class Runner:
             self.run(continuation, context)
         if context.answered or context.suspension is not None or context.transaction is None:
             # Answered, waiting again, or released.
+            self.account(context)
             return True
         if context.kind is RouteKind.EVENT:
             # Nobody waits for an answer to an event.

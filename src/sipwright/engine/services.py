@@ -154,6 +154,7 @@ class WorkerServices:
         """End the request's transaction without an answer, and what it waits for."""
         if context.suspension is not None:
             self.suspensions.abandon(context.suspension)
+            self._runner.account(context)
         transaction = context.transaction
         if transaction is None:
             return False

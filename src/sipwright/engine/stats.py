@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 # Names as in Kamailio's statistics where it has the same one.
 NAMES = {
@@ -10,6 +10,9 @@ NAMES = {
     "received_replies": "core:rcv_replies",
     "bad_messages": "core:bad_msgs",
     "keepalives": "core:keepalives",
+    "acks": "core:acks",
+    "answered": "core:answered",
+    "dropped": "core:dropped",
     "stray_replies": "core:stray_replies",
     "script_errors": "core:script_errors",
     "unanswered": "core:unanswered",
@@ -25,7 +28,12 @@ NAMES = {
 
 
 class Counters:
-    """The engine's own counters; each attribute only grows."""
+    """The engine's own counters; each attribute only grows.
+
+    Every request is accounted for: received_requests are the absorbed ones (`tm:absorbed`, absorbed_acks), the acks
+    that reached the script, the answered (finally) and the dropped ones (left without an answer by the script), and
+    those that are still being handled.
+    """
 
     __slots__ = tuple(NAMES)
 
@@ -37,6 +45,9 @@ class Counters:
     received_replies: int
     bad_messages: int
     keepalives: int
+    acks: int
+    answered: int
+    dropped: int
     stray_replies: int
     script_errors: int
     unanswered: int
@@ -55,17 +66,27 @@ class Counters:
 
 
 class Statistics:
-    """All counters of a worker: the engine's, and those that modules add."""
+    """All counters of a worker: the engine's, and those that modules add. `others` gives those of the other workers."""
 
     def __init__(self) -> None:
         self._sources: list[Callable[[], dict[str, int]]] = []
+        self.others: Callable[[], Iterable[dict[str, int]]] | None = None
 
     def add(self, source: Callable[[], dict[str, int]]) -> None:
         """Add a source of counters by public name, `module:name`."""
         self._sources.append(source)
 
     def read(self) -> dict[str, int]:
-        """Return all counters."""
+        """Return all counters of the server."""
+        totals = self.read_own()
+        if self.others is not None:
+            for counters in self.others():
+                for name, number in counters.items():
+                    totals[name] = totals.get(name, 0) + number
+        return totals
+
+    def read_own(self) -> dict[str, int]:
+        """Return all counters of this worker."""
         merged: dict[str, int] = {}
         for source in self._sources:
             merged.update(source())

@@ -37,7 +37,8 @@ class Context:
     """What a script knows and has changed about one message.
 
     `uri` and `dst_uri` are `$ru` and `$du` once the script set them, None before. `suspension` is what the script
-    waits for, None while it runs. `answered` tells that a final reply was sent or the request was passed on.
+    waits for, None while it runs. `answered` tells that a final reply was sent or the request was passed on, `counted`
+    that its end is in the counters.
     `kind` is the kind of the routes that run on it, and stays over a suspension. `rc` is `$rc`.
     `reply_headers` (lines) and `reply_body` are added to the next reply; `label` is `$T(id_label)`, 0 until asked for.
     `avps`, `xavps`, `edits` and `extra` are None until first used; `extra` is for modules, by module name.
@@ -47,6 +48,7 @@ class Context:
         "__weakref__",
         "answered",
         "avps",
+        "counted",
         "dropped",
         "dst_uri",
         "edits",
@@ -80,6 +82,7 @@ class Context:
         self.transaction: ServerTransaction | None = None
         self.suspension: Any = None
         self.answered = False
+        self.counted = False
         self.dropped = False
         self.rc = 1
         self.flags = 0
