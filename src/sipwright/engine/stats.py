@@ -27,6 +27,10 @@ NAMES = {
 }
 
 
+# Counters of what there is now; all others only grow.
+GAUGES = frozenset(("tm:current", "tm:live", "tm:suspended", "jsonrpc:pending"))
+
+
 class Counters:
     """The engine's own counters; each attribute only grows.
 

@@ -52,7 +52,10 @@ class Services(Protocol):
         """Set how long a transaction may be suspended, and how many at once."""
 
     def statistics(self) -> dict[str, int]:
-        """Return all counters by name, `tm:live`, `core:rcv_requests`, `jsonrpc:pending` among them."""
+        """Return all counters of the server by name, `tm:live`, `core:rcv_requests`, `jsonrpc:pending` among them.
+
+        Those of the other workers are up to a second old.
+        """
 
     def add_statistics(self, source: Callable[[], dict[str, int]]) -> None:
         """Add a source of counters; names have the form `module:name`."""

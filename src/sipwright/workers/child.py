@@ -19,6 +19,7 @@ from sipwright.script.settings import ListenAddress
 from sipwright.script.store import Store
 from sipwright.workers.control import Beat, Failed, FromSupervisor, FromWorker, Read, Ready, Retire, Stop, pack
 from sipwright.workers.peering import Handover, Inlet, Outlet
+from sipwright.workers.scoreboard import Scoreboard
 from sipwright.workers.steering import Steering
 
 logger = logging.getLogger("sipwright")
@@ -37,7 +38,8 @@ class Plan:
 
     `sockets` are those of its index, one for each address of `listen`; `inlet` is where other workers' datagrams for
     the index come in, `peers` where those for other indices go. `heir` leads to a later successor; `predecessor` comes
-    from the worker that still reads the sockets. Without `predecessor` the worker reads them itself.
+    from the worker that still reads the sockets. Without `predecessor` the worker reads them itself. `place` is the
+    worker's place on the scoreboard.
     """
 
     script: Script
@@ -49,6 +51,8 @@ class Plan:
     peers: Mapping[int, socket.socket]
     heir: socket.socket
     predecessor: socket.socket | None
+    scoreboard: Scoreboard
+    place: int
     shared_store: Callable[[str], Store] | None
 
 
@@ -79,7 +83,7 @@ async def _run(plan: Plan, control: socket.socket) -> int:
         return 1
     loop.add_signal_handler(signal.SIGTERM, child.obey, Stop(plan.script.settings.drain_timeout / 1000))
     await child.ended.wait()
-    child.tell(Beat(child.worker.services.statistics()))
+    child.beat()
     transport.close()
     await asyncio.sleep(0)
     return 0
@@ -119,14 +123,16 @@ class _Child(asyncio.Protocol):
 
     def start(self) -> None:
         """Start the modules, and receive."""
-        self.worker.services.add_statistics(self._statistics)
+        services, plan = self.worker.services, self._plan
+        services.add_statistics(self._statistics)
+        services.statistics_table.others = lambda: plan.scoreboard.others(plan.place)
         self.worker.start()
         if self._predecessor is None:
             self._read()
         else:
             self._predecessor.open()
         self.tell(Ready())
-        self._beat()
+        self._beat_on()
 
     def tell(self, message: FromWorker) -> None:
         """Send the supervisor a message."""
@@ -199,9 +205,15 @@ class _Child(asyncio.Protocol):
         heir.close()
         self.ended.set()
 
-    def _beat(self) -> None:
-        self.tell(Beat(self.worker.services.statistics()))
-        self._loop.call_later(BEAT_INTERVAL, self._beat)
+    def beat(self) -> None:
+        """Tell the others and the supervisor the counters."""
+        counters = self.worker.services.statistics_table.read_own()
+        self._plan.scoreboard.write(self._plan.place, counters)
+        self.tell(Beat(counters))
+
+    def _beat_on(self) -> None:
+        self.beat()
+        self._loop.call_later(BEAT_INTERVAL, self._beat_on)
 
     def _statistics(self) -> dict[str, int]:
         inherited = self._inherited if self._predecessor is None else self._predecessor.received

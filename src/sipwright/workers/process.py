@@ -29,8 +29,9 @@ class Closable(Protocol):
 class WorkerProcess:
     """A forked worker of one index and one generation (reload).
 
-    `heir` are the ends of the way to its successor: out, which is the worker's, and in, which the successor inherits.
-    `started` and `last_beat` are the times (seconds) when it was forked and last heard of; `counters` its last ones.
+    `place` is its place on the scoreboard. `heir` are the ends of the way to its successor: out, which is the worker's,
+    and in, which the successor inherits. `started` and `last_beat` are the times (seconds) when it was forked and last
+    heard of; `counters` its last ones.
     """
 
     __slots__ = (
@@ -43,13 +44,17 @@ class WorkerProcess:
         "is_reported",
         "last_beat",
         "pid",
+        "place",
         "ready_at",
         "started",
         "state",
     )
 
-    def __init__(self, index: int, generation: int, heir: tuple[socket.socket, socket.socket], now: float) -> None:
+    def __init__(
+        self, index: int, generation: int, place: int, heir: tuple[socket.socket, socket.socket], now: float
+    ) -> None:
         self.index = index
+        self.place = place
         self.generation = generation
         self.heir = heir
         self.pid = 0

@@ -34,6 +34,7 @@ from sipwright.workers.peering import channel
 from sipwright.workers.privileges import Identity, PidFile, become, find_identity
 from sipwright.workers.process import Closable, WorkerProcess, describe_end
 from sipwright.workers.restarts import Restarts
+from sipwright.workers.scoreboard import Board
 from sipwright.workers.steering import MAX_WORKERS, Steering
 
 logger = logging.getLogger("sipwright")
@@ -110,6 +111,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._wakeup_writer = socket.socketpair()
         self._processes: dict[int, WorkerProcess] = {}
+        self._board = Board(self._number)
 
     def run(self) -> None:
         """Start everything and stay until the end. StartError: it could not start, or gave up later."""
@@ -207,7 +209,7 @@ class Supervisor:
     def _start_worker(self, slot: Slot) -> None:
         """Fork a worker at the end of a slot's chain."""
         generation, script = (self._generation, self._script) if self._next is None else self._next
-        process = WorkerProcess(slot.index, generation, channel(), time.monotonic())
+        process = WorkerProcess(slot.index, generation, self._board.take_place(), channel(), time.monotonic())
         plan = Plan(
             script=script,
             listen=self._listen,
@@ -218,6 +220,8 @@ class Supervisor:
             peers={other.index: other.way_in[0] for other in self._slots if other is not slot},
             heir=process.heir[0],
             predecessor=slot.chain[-1].heir[1] if slot.chain else None,
+            scoreboard=self._board.scoreboard,
+            place=process.place,
             shared_store=None,
         )
         process.fork(lambda control: run_worker(plan, control), list(self._not_for(slot, process)))
@@ -299,6 +303,7 @@ class Supervisor:
         was_reader = slot.chain[0] is process
         was_newest = slot.chain[-1] is process
         slot.chain.remove(process)
+        self._board.leave(process.place, process.counters)
         process.close()
         if was_reader and slot.chain:
             slot.chain[0].tell(Read())
@@ -450,24 +455,17 @@ class Supervisor:
     # ---- what there is to tell
 
     def _status(self) -> str:
-        totals = self._totals()
+        totals = self._board.totals()
         return (
             f"{self._number} workers, {totals.get('tm:live', 0)} transactions, "
             f"{totals.get('tm:suspended', 0)} of them suspended"
         )
 
-    def _totals(self) -> dict[str, int]:
-        totals: dict[str, int] = {}
-        for process in self._processes.values():
-            for name, number in process.counters.items():
-                totals[name] = totals.get(name, 0) + number
-        return totals
-
     def _log_statistics(self) -> None:
-        """Log the counters of each worker, a second old at most."""
+        """Log the counters of each worker, a second old at most, and of all that there were."""
         for process in self._processes.values():
-            text = " ".join(f"{name}={number}" for name, number in sorted(process.counters.items()) if number)
-            logger.info("statistics of %s: %s", process, text)
+            logger.info("statistics of %s: %s", process, _counters_text(process.counters))
+        logger.info("statistics: %s", _counters_text(self._board.totals()))
 
 
 def worker_count(options: Options, script: Script) -> int:
@@ -480,6 +478,10 @@ def worker_count(options: Options, script: Script) -> int:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _counters_text(counters: dict[str, int]) -> str:
+    return " ".join(f"{name}={number}" for name, number in sorted(counters.items()) if number)
 
 
 def _be_woken(_number: int, _frame: object) -> None:
