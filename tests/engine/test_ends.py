@@ -156,6 +156,40 @@ def test_a_suspension_by_hand_that_was_continued_holds_no_timer(server: Any, req
     assert len(server.core.services.timers) == timers
 
 
+def test_a_suspension_by_hand_is_continued_by_another_worker(server: Any, request_bytes: Requests) -> None:
+    tm = server.modules.tm
+    server.route(lambda ctx: server.reply(ctx, 200), "GO")
+    server.route(tm.t_suspend)
+    server.receive(request_bytes())
+    services = server.core.services
+    (suspension,) = services.suspensions
+    _, label = services.transaction_label(suspension.context)
+    assert not services.heard("tm:continue", b"%d NOWHERE" % label)
+    assert not services.heard("tm:continue", b"%d GO" % (label + 1))
+    assert not services.heard("other", b"")
+    assert services.heard("tm:continue", b"%d GO" % label)
+    assert server.statuses() == [200]
+    assert not services.heard("tm:continue", b"%d GO" % label)
+
+
+def test_a_transaction_of_another_worker_is_continued_there(server: Any, request_bytes: Requests) -> None:
+    tm = server.modules.tm
+    go = server.route(lambda ctx: server.reply(ctx, 200), "GO")
+    told: list[tuple[int, str, bytes]] = []
+
+    def script(ctx: Context) -> int:
+        services = server.core.services
+        server.seen.append(tm.t_continue(ctx, 1, 17, go))
+        services.tell_worker = lambda *note: told.append(note) is None
+        server.seen.append(tm.t_continue(ctx, 1, 17, go))
+        return server.reply(ctx, 200)
+
+    server.route(script)
+    server.receive(request_bytes())
+    assert server.seen == [-1, 1]
+    assert told == [(1, "tm:continue", b"17 GO")]
+
+
 def test_what_is_suspended_when_a_server_stops_is_gone(server: Any, request_bytes: Requests) -> None:
     suspending_by_hand(server)
     server.receive(request_bytes("INVITE"))

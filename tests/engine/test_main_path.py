@@ -12,6 +12,7 @@ import pytest
 from sipwright.lang.namespace import RouteKind, Variable
 from sipwright.modules.jsonrpc import prepare_params
 from sipwright.script.context import Context
+from sipwright.sip.message import Message
 
 Requests = Callable[..., bytes]
 
@@ -422,3 +423,28 @@ def test_a_sweep_that_fails_is_not_the_last_one(
     server.receive(request_bytes())
     server.clock.advance(5)
     assert server.statuses() == [408]
+
+
+def test_a_worker_that_retires_hands_over_what_is_new_and_keeps_what_is_its_own(
+    server: Any, request_bytes: Requests
+) -> None:
+    suspending(server)
+    handed: list[str] = []
+
+    def hand_over(message: Message, _source: Any, _socket: Any) -> bool:
+        handed.append(getattr(message, "method", "response"))
+        return True
+
+    core = server.core
+    assert server.receive(request_bytes("INVITE")) == [100]
+    core.hand_over(hand_over)
+    core.retire()
+    assert server.receive(request_bytes("INVITE")) == [100]
+    assert server.receive(request_bytes("OPTIONS", branch="z9hG4bKnew")) == []
+    assert server.receive(request_bytes("CANCEL", branch="z9hG4bKother")) == []
+    assert handed == ["OPTIONS", "CANCEL"]
+    assert server.receive(request_bytes("CANCEL")) == [200, 487]
+    assert server.receive(request_bytes("ACK", to_tag=server.responses()[-1].to_tag)) == []
+    assert handed == ["OPTIONS", "CANCEL"]
+    # What was handed over is counted where it goes to.
+    assert server.stat("core:rcv_requests") == 4

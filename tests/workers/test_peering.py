@@ -26,7 +26,8 @@ class Way:
         self.outlet = Outlet(out, loop)
         self.taken: list[tuple[bytes, Any, Any]] = []
         self.sockets = [UdpSocket(bind("127.0.0.1", 0)[0], self.take) for _ in range(2)]
-        self.inlet = Inlet(self.end, self.sockets, self.take, loop)
+        self.notes: list[tuple[str, bytes]] = []
+        self.inlet = Inlet(self.end, self.sockets, self.take, lambda *note: self.notes.append(note), loop)
 
     def take(self, data: bytes, source: Any, udp: Any) -> None:
         self.taken.append((data, source, udp))
@@ -91,6 +92,19 @@ def test_long_datagrams_go_out_before_they_are_too_long_together() -> None:
         await until(lambda: len(way.taken) == len(long))
         assert [data for data, _, _ in way.taken] == long
         assert len(long[0]) > BATCH_BYTES
+
+    on_a_way(check)
+
+
+def test_a_note_comes_behind_the_datagrams_that_were_given_before_it() -> None:
+    async def check(way: Way) -> None:
+        way.outlet.give(0, SOURCE, b"x")
+        way.outlet.tell("tm:continue", b"\xff1 ROUTE")
+        way.inlet._take()
+        assert (len(way.taken), way.notes) == (1, [])
+        way.inlet.drain()
+        assert way.notes == [("tm:continue", b"\xff1 ROUTE")]
+        assert way.inlet.received == way.outlet.sent == 2
 
     on_a_way(check)
 
@@ -160,7 +174,11 @@ class Given:
 
     def __init__(self) -> None:
         self.datagrams: list[tuple[int, Any, bytes]] = []
+        self.notes: list[tuple[str, bytes]] = []
         self.sent = self.dropped = 0
+
+    def tell(self, name: str, payload: bytes) -> None:
+        self.notes.append((name, payload))
 
     def give(self, address_index: int, source: Any, data: bytes) -> None:
         self.datagrams.append((address_index, source, data))
@@ -200,3 +218,11 @@ def test_a_worker_that_is_replaced_gives_its_own_to_its_heir_and_the_rest_to_the
 def test_a_single_worker_owns_everything() -> None:
     hand_over = handing(Steering(1), 0, {}, [object()])
     assert not hand_over(parse(request()), SOURCE, object())  # type: ignore[arg-type]
+
+
+def test_a_note_goes_to_the_worker_of_its_index() -> None:
+    peers: dict[int, Any] = {1: Given()}
+    hand_over = handing(Steering(2), 0, peers, [object()])
+    assert hand_over.tell(1, "tm:continue", b"1 ROUTE")
+    assert peers[1].notes == [("tm:continue", b"1 ROUTE")]
+    assert not hand_over.tell(2, "tm:continue", b"1 ROUTE")

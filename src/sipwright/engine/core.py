@@ -28,9 +28,10 @@ class Core:
 
     `timers` and `clock` (seconds) are the caller's to drive; `tag_prefix` is random for each worker and begins its To
     tags, `stateless_prefix` is that of the answers without transaction of all workers of the server; `index` is the
-    worker's among them; `rpc_client` makes the JSON-RPC client of module jsonrpc; `shared_store` gives the stores that
-    workers share (default: stores of this process); `trace` is told everything that happens. Give datagrams to
-    `receive(data, source, socket)` after `start()`.
+    worker's among them; `first_label` (random too) begins the numbers of its transactions; `rpc_client` makes the
+    JSON-RPC client of module jsonrpc; `shared_store` gives the stores that workers share (default: stores of this
+    process); `trace` is told everything that happens. Give datagrams to `receive(data, source, socket)` after
+    `start()`.
     """
 
     __slots__ = ("_receiver", "_script", "_table", "_timers", "receive", "services")
@@ -45,6 +46,7 @@ class Core:
         tag_prefix: str,
         stateless_prefix: str | None = None,
         index: int = 0,
+        first_label: int = 0,
         rpc_client: Callable[..., Any],
         shared_store: Callable[[str], Store] | None = None,
         log: logging.Logger,
@@ -61,6 +63,7 @@ class Core:
             tag_prefix=tag_prefix,
             stateless_prefix=f"{tag_prefix}-s" if stateless_prefix is None else stateless_prefix,
             worker=index,
+            first_label=first_label,
             routes=script.routes,
             listen=listen,
             aliases=script.settings.aliases,
@@ -94,6 +97,10 @@ class Core:
     def hand_over(self, hand_over: HandOver) -> None:
         """Ask this first about every message that belongs to no transaction here."""
         self._receiver.hand_over = hand_over
+
+    def retire(self) -> None:
+        """Begin nothing from now on: what is new is handed over."""
+        self._receiver.is_retiring = True
 
     def refuse(self) -> None:
         """Take no new requests from now on: they are answered 503."""

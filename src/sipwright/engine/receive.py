@@ -33,7 +33,8 @@ class Receiver:
     """Takes datagrams.
 
     `cancel(context)` handles a CANCEL that the script has not, see `engine.services`. `hand_over(message, source,
-    socket)` tells whether it has given a message to another worker; None where there is no other.
+    socket)` tells whether it has given a message to another worker; None where there is no other. `is_retiring` is set
+    when a successor takes what is new.
     """
 
     __slots__ = (
@@ -41,11 +42,13 @@ class Receiver:
         "_account",
         "_cancelled",
         "_log",
+        "_match_cancel",
         "_replier",
         "_runner",
         "_start",
         "_stats",
         "hand_over",
+        "is_retiring",
         "is_stopping",
         "trace",
     )
@@ -60,6 +63,7 @@ class Receiver:
         log: logging.Logger,
     ) -> None:
         self._absorb = table.receive
+        self._match_cancel = table.match_cancel
         self._runner = runner
         self._start = runner.start
         self._account = runner.account
@@ -68,6 +72,7 @@ class Receiver:
         self._stats = stats
         self._log = log
         self.is_stopping = False
+        self.is_retiring = False
         self.hand_over: HandOver | None = None
         self.trace: Trace | None = None
 
@@ -92,10 +97,16 @@ class Receiver:
             if self.trace is not None:
                 self.trace("absorb", None, {"request": request})
             return
-        if self.hand_over is not None and self.hand_over(request, source, socket):
-            if self.trace is not None:
-                self.trace("hand_over", None, {"request": request})
-            return
+        if self.hand_over is not None:
+            if self.is_retiring and self._is_cancel_of_ours(request):
+                # No script runs here any more that could have a say in it.
+                self._stats.received_requests += 1
+                self._cancelled(Context(request, source, socket, REQUEST), False)
+                return
+            if self.hand_over(request, source, socket):
+                if self.trace is not None:
+                    self.trace("hand_over", None, {"request": request})
+                return
         self._stats.received_requests += 1
         context = Context(request, source, socket, REQUEST)
         if self.trace is not None:
@@ -116,6 +127,9 @@ class Receiver:
         self._start(context)
         if not context.answered:
             self._account(context)
+
+    def _is_cancel_of_ours(self, request: Request) -> bool:
+        return request.method == "CANCEL" and self._match_cancel(request) is not None
 
     def _cancel(self, context: Context) -> None:
         """Handle a CANCEL: at once when its INVITE is suspended, otherwise in the script, which may leave it alone."""

@@ -79,6 +79,7 @@ class WorkerServices:
         stats: Counters,
         log: logging.Logger,
         worker: int = 0,
+        first_label: int = 0,
     ) -> None:
         self.log = log
         self.timers = timers
@@ -112,7 +113,11 @@ class WorkerServices:
         self._create = table.create
         self._routes = routes
         self._labels: weakref.WeakValueDictionary[int, Context] = weakref.WeakValueDictionary()
+        self._last_label = first_label
         self._events = 0
+        self._handlers: dict[str, Callable[[bytes], bool]] = {}
+        # Set by whoever knows the other workers.
+        self.tell_worker: Callable[[int, str, bytes], bool] = _there_is_none
         self._runner: Runner
         self.resume: Callable[[Suspension, Continuation], bool]
         self.fail: Callable[[Suspension, Exception], None]
@@ -169,8 +174,8 @@ class WorkerServices:
         if context.transaction is None:
             return None
         if not context.label:
-            self._events += 1
-            context.label = self._events
+            self._last_label += 1
+            context.label = self._last_label
             self._labels[context.label] = context
         return self.worker, context.label
 
@@ -178,6 +183,17 @@ class WorkerServices:
         """Return the context of a live transaction."""
         context = self._labels.get(label) if index == self.worker else None
         return context if context is not None and context.transaction is not None else None
+
+    # ---- other workers
+
+    def hear(self, name: str, handler: Callable[[bytes], bool]) -> None:
+        """Have what other workers send under a name given to a handler."""
+        self._handlers[name] = handler
+
+    def heard(self, name: str, payload: bytes) -> bool:
+        """Take what another worker has sent. False: nobody here knows anything of it."""
+        handler = self._handlers.get(name)
+        return handler is not None and handler(payload)
 
     def _accepted(self, request: Request, transaction: InviteServerTransaction) -> None:
         self._table.retransmit_2xx(self.host, transaction, request)
@@ -301,6 +317,10 @@ class WorkerServices:
             "tm:absorbed": table.absorbed,
             "tm:suspended": len(self.suspensions),
         }
+
+
+def _there_is_none(_index: int, _name: str, _payload: bytes) -> bool:
+    return False
 
 
 @lru_cache(maxsize=4096)

@@ -62,6 +62,8 @@ class Worker:
             tag_prefix=tag_prefix or secrets.token_hex(6),
             stateless_prefix=stateless_prefix,
             index=index,
+            # So that a number of a worker that has died means none of its successor's transactions.
+            first_label=secrets.randbits(30),
             rpc_client=rpc_client,
             shared_store=shared_store,
             log=logger,
@@ -95,6 +97,7 @@ class Worker:
         Then be there for retransmissions until the last transaction has ended, at most for `linger` seconds. New
         requests have to be handed over meanwhile (`core.hand_over`).
         """
+        self.core.retire()
         await self._drain(drain_timeout)
         until = self._loop.time() + linger
         while self.core.transactions and self._loop.time() < until:

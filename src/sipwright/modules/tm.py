@@ -7,7 +7,7 @@ their names in scripts.
 from __future__ import annotations
 
 from sipwright.errors import ArgumentError
-from sipwright.lang.namespace import RouteKind, Value
+from sipwright.lang.namespace import Route, RouteKind, Value
 from sipwright.script.context import Context
 from sipwright.script.kinds import (
     BranchRouteName,
@@ -27,6 +27,8 @@ from sipwright.transaction.timers import TimerSettings
 
 # Longer than any transaction lives: no 100 Trying by itself.
 NEVER = 3600.0
+# What a t_continue() is called among workers.
+CONTINUE = "tm:continue"
 
 
 class ByHand(Suspension):
@@ -127,6 +129,7 @@ class Tm(Module):
             )
         )
         services.limit_suspensions(self.max_suspend, self.max_suspended)
+        services.hear(CONTINUE, self._continue_for_other)
 
     # ---- making and answering
 
@@ -282,13 +285,29 @@ class Tm(Module):
 
     @function()
     def t_continue(self, _ctx: Context, index: Int, label: Int, route: RouteName) -> int:
-        """Run a route on the transaction with these numbers; -1 when none waits under them since `t_suspend`."""
-        context = self.services.find_transaction(index, label)
-        suspension = None if context is None else context.suspension
-        if route is None or not isinstance(suspension, ByHand):
+        """Run a route on the transaction with these numbers; -1 when none waits under them since `t_suspend`.
+
+        One of another worker goes on there, and the function returns 1 without knowing whether it still waits.
+        """
+        if route is None:
             return -1
+        if index != self.services.worker:
+            payload = f"{label} {route.name}".encode("utf-8", "surrogateescape")
+            return 1 if self.services.tell_worker(index, CONTINUE, payload) else -1
+        return 1 if self._continue(label, route) else -1
+
+    def _continue(self, label: int, route: Route) -> bool:
+        context = self.services.find_transaction(self.services.worker, label)
+        suspension = None if context is None else context.suspension
+        if not isinstance(suspension, ByHand):
+            return False
         suspension.timer.cancel()
-        return 1 if self.services.resume(suspension, route) else -1
+        return self.services.resume(suspension, route)
+
+    def _continue_for_other(self, payload: bytes) -> bool:
+        label, _, name = payload.decode("utf-8", "surrogateescape").partition(" ")
+        route = self.services.find_route(RouteKind.REQUEST, name)
+        return route is not None and self._continue(int(label), route)
 
     @pvar("T_reply_code")
     def pv_reply_code(self, ctx: Context) -> Value:

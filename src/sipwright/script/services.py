@@ -87,6 +87,18 @@ class Services(Protocol):
     def find_transaction(self, index: int, label: int) -> Context | None:
         """Return the context of a transaction that still lives here."""
 
+    def tell_worker(self, index: int, name: str, payload: bytes) -> bool:
+        """Send something to another worker of this server, for whoever there hears `name`. False: there is none.
+
+        Nothing comes back. It is lost when that worker dies before it has read it, or when it does not read for long.
+        """
+
+    def hear(self, name: str, handler: Callable[[bytes], bool]) -> None:
+        """Have what other workers send under a name given to `handler`.
+
+        It returns False for what it knows nothing of: that goes on to the worker's successor, if there is one.
+        """
+
     def suspend(self, suspension: Suspension) -> bool:
         """Suspend the suspension's context, with a transaction, made if there is none.
 

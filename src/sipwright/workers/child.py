@@ -111,15 +111,16 @@ class _Child(asyncio.Protocol):
             shared_store=plan.shared_store,
         )
         receive = worker.core.receive
-        self._inlet = Inlet(plan.inlet, worker.sockets, receive, loop)
+        self._inlet = Inlet(plan.inlet, worker.sockets, receive, self._hear, loop)
         self._predecessor: Inlet | None = None
         self._inherited = 0
         if plan.predecessor is not None:
-            self._predecessor = Inlet(plan.predecessor, worker.sockets, receive, loop)
+            self._predecessor = Inlet(plan.predecessor, worker.sockets, receive, self._hear, loop)
         peers = {index: Outlet(end, loop) for index, end in plan.peers.items()}
         self._handover = Handover(steering, plan.index, worker.sockets, peers)
         if steering is not None and steering.workers > 1:
             worker.core.hand_over(self._handover)
+        worker.services.tell_worker = self._handover.tell
 
     def start(self) -> None:
         """Start the modules, and receive."""
@@ -167,6 +168,11 @@ class _Child(asyncio.Protocol):
         if not self.ended.is_set():
             logger.error("the supervisor is gone: stopping")
             self._stop(0.0)
+
+    def _hear(self, name: str, payload: bytes) -> None:
+        heir = self._handover.heir
+        if not self.worker.services.heard(name, payload) and heir is not None:
+            heir.tell(name, payload)
 
     def _read(self) -> None:
         if self._predecessor is not None:

@@ -1,8 +1,9 @@
-"""Handing datagrams from one worker to another, over Unix sockets: owns their form, and what becomes of too many.
+"""From one worker to another, over Unix sockets: owns the form of what goes, and what becomes of too much.
 
-Each index has one way in that all workers can write to; whoever reads the index's sockets reads it too. A worker that
-is being replaced has, besides, a way to its successor. All datagrams of one turn of the loop go out as one message, so
-a burst costs one system call and not one for each.
+What goes is datagrams that belong to the other worker, and notes of modules (`Services.tell_worker`). Each index has
+one way in that all workers can write to; whoever reads the index's sockets reads it too. A worker that is being
+replaced has, besides, a way to its successor. All datagrams of one turn of the loop go out as one message, so a burst
+costs one system call and not one for each.
 """
 
 from __future__ import annotations
@@ -23,6 +24,20 @@ from sipwright.workers.steering import Steering
 # One datagram on its way: which of the listening addresses it came to, from where, and what it is.
 Handed = tuple[int, tuple[str | int, ...], bytes]
 
+
+class Datagrams(msgspec.Struct, tag=0, array_like=True):
+    """Datagrams that one worker hands to another."""
+
+    datagrams: list[Handed]
+
+
+class Note(msgspec.Struct, tag=1, array_like=True):
+    """What a module says to itself in another worker."""
+
+    name: str
+    payload: bytes
+
+
 # Above these a batch goes out at once: a message must fit into the socket's buffer (212,992 bytes by default).
 BATCH = 64
 BATCH_BYTES = 48 * 1024
@@ -33,7 +48,7 @@ DRAIN = 4
 MAX_MESSAGE = 256 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Handed]).decode
+_decode = msgspec.msgpack.Decoder(Datagrams | Note).decode
 
 
 def channel() -> tuple[socket.socket, socket.socket]:
@@ -47,7 +62,7 @@ def channel() -> tuple[socket.socket, socket.socket]:
 class Outlet:
     """The way to another worker. It never blocks: what does not fit waits, and what is too much is dropped.
 
-    `sent` and `dropped` are numbers of datagrams.
+    `sent` and `dropped` are numbers of datagrams and notes.
     """
 
     __slots__ = ("_batch", "_bytes", "_loop", "_socket", "_waiting", "_waiting_bytes", "dropped", "sent")
@@ -71,15 +86,19 @@ class Outlet:
         if len(self._batch) >= BATCH or self._bytes >= BATCH_BYTES:
             self.flush()
 
+    def tell(self, name: str, payload: bytes) -> None:
+        """Send a note, behind the datagrams that were given before."""
+        self.flush()
+        self._send_or_wait(_encode(Note(name, payload)), 1)
+
     def flush(self) -> None:
         """Send what there is now."""
-        if not self._batch:
-            return
-        message, number = _encode(self._batch), len(self._batch)
-        self._batch.clear()
-        self._bytes = 0
-        if self._waiting or not self._send(message, number):
-            self._wait(message, number)
+        if self._batch:
+            # As a list, with the sources as they are: what it is decoded to is what its type says.
+            message, number = _encode((0, self._batch)), len(self._batch)
+            self._batch.clear()
+            self._bytes = 0
+            self._send_or_wait(message, number)
 
     @property
     def is_waiting(self) -> bool:
@@ -95,6 +114,10 @@ class Outlet:
         self.dropped += sum(number for _message, number in self._waiting)
         self._waiting.clear()
         self._socket.close()
+
+    def _send_or_wait(self, message: bytes, number: int) -> None:
+        if self._waiting or not self._send(message, number):
+            self._wait(message, number)
 
     def _send(self, message: bytes, number: int) -> bool:
         try:
@@ -128,20 +151,26 @@ class Outlet:
 
 
 class Inlet:
-    """The way in from other workers: gives what comes to `receive`, as if it had come to the socket of its address."""
+    """The way in from other workers.
 
-    __slots__ = ("_loop", "_receive", "_socket", "_sockets", "received")
+    It gives datagrams to `receive`, as if they had come to the socket of their address, and notes to `hear(name,
+    payload)`.
+    """
+
+    __slots__ = ("_hear", "_loop", "_receive", "_socket", "_sockets", "received")
 
     def __init__(
         self,
         end: socket.socket,
         sockets: Sequence[UdpSocket],
         receive: Callable[[bytes, Address, Any], None],
+        hear: Callable[[str, bytes], object],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._socket = end
         self._sockets = sockets
         self._receive = receive
+        self._hear = hear
         self._loop = loop
         self.received = 0
 
@@ -170,7 +199,12 @@ class Inlet:
         except OSError:
             # Nothing there.
             return False
-        for address_index, source, data in _decode(message):
+        decoded = _decode(message)
+        if isinstance(decoded, Note):
+            self.received += 1
+            self._hear(decoded.name, decoded.payload)
+            return True
+        for address_index, source, data in decoded.datagrams:
             self.received += 1
             self._receive(data, source, self._sockets[address_index])  # type: ignore[arg-type]
         return True
@@ -205,6 +239,14 @@ class Handover:
         if outlet is None:
             return False
         outlet.give(self._numbers[socket], source, message.data)  # type: ignore[index]
+        return True
+
+    def tell(self, index: int, name: str, payload: bytes) -> bool:
+        """Send a note to another index. False: there is no such worker."""
+        outlet = self._peers.get(index)
+        if outlet is None:
+            return False
+        outlet.tell(name, payload)
         return True
 
     def statistics(self) -> dict[str, int]:
