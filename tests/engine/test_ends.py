@@ -177,12 +177,16 @@ def test_a_transaction_of_another_worker_is_continued_there(server: Any, request
     go = server.route(lambda ctx: server.reply(ctx, 200), "GO")
     told: list[tuple[int, str, bytes]] = []
 
+    def tell(*note: Any) -> bool:
+        told.append(note)
+        return True
+
     def script(ctx: Context) -> int:
         services = server.core.services
         server.seen.append(tm.t_continue(ctx, 1, 17, go))
-        services.tell_worker = lambda *note: told.append(note) is None
+        services.tell_worker = tell
         server.seen.append(tm.t_continue(ctx, 1, 17, go))
-        return server.reply(ctx, 200)
+        return int(server.reply(ctx, 200))
 
     server.route(script)
     server.receive(request_bytes())

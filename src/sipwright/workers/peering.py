@@ -206,7 +206,7 @@ class Inlet:
             return True
         for address_index, source, data in decoded.datagrams:
             self.received += 1
-            self._receive(data, source, self._sockets[address_index])  # type: ignore[arg-type]
+            self._receive(data, source, self._sockets[address_index])
         return True
 
 
