@@ -92,8 +92,11 @@ class Receiver:
         if self._cancelled(context, True):
             return
         self._start(context)
-        if not context.answered and context.suspension is None:
-            self._cancelled(context, False)
+        self._runner.when_ended(context, self._left)
+
+    def _left(self, cancel: Context) -> None:
+        if not cancel.answered and cancel.suspension is None:
+            self._cancelled(cancel, False)
 
     def _response(self, response: Response, source: Address) -> None:
         # Nothing is relayed, so no response is expected: a stray one is counted and dropped.

@@ -21,7 +21,7 @@ from sipwright.script.kinds import (
 )
 from sipwright.script.module import REPLYING, Module, Param, function, pvar
 from sipwright.script.services import Services
-from sipwright.script.suspend import Suspension
+from sipwright.script.suspend import Suspension, Wait
 from sipwright.timerqueue import Timer
 from sipwright.transaction.timers import TimerSettings
 
@@ -284,10 +284,17 @@ class Tm(Module):
     def t_continue(self, _ctx: Context, index: Int, label: Int, route: RouteName) -> int:
         """Run a route on the transaction with these numbers; -1 when none waits under them since `t_suspend`."""
         context = self.services.find_transaction(index, label)
-        suspension = None if context is None else context.suspension
-        if route is None or not isinstance(suspension, ByHand):
+        if context is None or route is None:
+            return -1
+        # The script that suspended it may wait for a variable still: then the route comes after it.
+        wait = context.suspension if isinstance(context.suspension, Wait) else None
+        suspension = context.suspension if wait is None else wait.outer
+        if not isinstance(suspension, ByHand) or suspension.ended:
             return -1
         suspension.timer.cancel()
+        if wait is not None:
+            wait.then += (lambda _context: self.services.resume(suspension, route),)
+            return 1
         return 1 if self.services.resume(suspension, route) else -1
 
     @pvar("T_reply_code")
