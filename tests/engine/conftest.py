@@ -164,7 +164,8 @@ class Server:
         if self._core is None or not self.is_balanced:
             return
         counters = self._core.services.statistics()
-        waiting = sum(s.context.kind is not RouteKind.EVENT for s in self._core.services.suspensions)
+        contexts = {s.context for s in self._core.services.suspensions}
+        waiting = sum(context.kind is not RouteKind.EVENT for context in contexts)
         ends = {name: counters[name] for name in REQUEST_ENDS}
         assert counters["core:rcv_requests"] == sum(ends.values()) + waiting, (counters, waiting)
 

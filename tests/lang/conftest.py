@@ -13,7 +13,9 @@ from sipwright.lang.compiler import Program, compile_script
 from sipwright.lang.namespace import (
     ANY_ROUTE,
     FAILURE_ROUTE,
+    READ_VARIABLE,
     ROUTE,
+    UPDATED_VARIABLE,
     VARIABLE,
     FunctionSpec,
     NameClass,
@@ -36,6 +38,7 @@ class FakeContext:
         self.vars: dict[str, Value] = {}
         self.avps: dict[str, Value] = {}
         self.readable: dict[str, Value] = {"ru": "sip:bob@example.com", "rm": "OPTIONS", "si": "10.1.2.3", **readable}
+        self.table: dict[str, Value] = {"a": 1, "b": "text", "c": 3, "1": "one", "text": "b", "R": "DONE"}
         self.did: list[Any] = []
         self.dropped = False
         self.rc = 1
@@ -126,6 +129,26 @@ def code(_context: FakeContext, number: int) -> int:
     return number
 
 
+def is_set(context: FakeContext, variable: Variable) -> int:
+    return 1 if variable.get(context) is not None else -1
+
+
+def append(context: FakeContext, target: Variable, text: str) -> int:
+    assert target.set is not None
+    target.set(context, to_text(target.get(context)) + text)
+    return 1
+
+
+def is_loud(_context: FakeContext, level: str, _line: Lines) -> bool:
+    return level == "loud"
+
+
+def level_log(context: FakeContext, level: str, line: Lines) -> int:
+    if is_loud(context, level, line):
+        context.did.append(line(context))
+    return 1
+
+
 def _spec(name: str, call: Callable[..., Any], *params: ParamKind, **more: Any) -> FunctionSpec:
     optional = more.pop("optional", 0)
     first_optional = len(params) - optional
@@ -149,6 +172,10 @@ FUNCTIONS = (
     _spec("fail", record("fail", -1)),
     _spec("end", record("end", 0)),
     _spec("code", code, INT),
+    _spec("is_set", is_set, READ_VARIABLE),
+    _spec("append", append, UPDATED_VARIABLE, STR),
+    _spec("level_log", level_log, STR, LAZY, reads=is_loud),
+    _spec("run_route", lambda context, route: route.run(context), ROUTE, runs_routes=True),
     _spec("in_event", record("in_event"), routes=RouteKind.EVENT),
     _spec("anywhere", record("anywhere"), routes=ANY_ROUTE),
 )
@@ -193,6 +220,8 @@ class FakeNamespace:
     ) -> Variable:
         if name in ("var", "avp"):
             return self._stored(text, name, inner)
+        if name in ("near", "far"):
+            return self._told(text, name, inner)
         if name == "sel":
             return Variable(text, lambda _c: f"select {(inner or [''])[0]}")
         if name in ("rc", "retcode", "?"):
@@ -201,6 +230,9 @@ class FakeNamespace:
             parts = "/".join(p if isinstance(p, str) else f"<{p.text}>" for p in inner or ())
             shown = index.text if isinstance(index, Variable) else index
             return Variable(text, lambda c: f"{parts}[{shown}]")
+        if name == "said":
+            lines = Lines(inner or ())
+            return Variable(text, lambda c: f"{lines(c)}[{index.get(c) if isinstance(index, Variable) else index}]")
         if name in ("ru", "rm", "si", "proto", "fu", "sp", "ml", "af", "Ri", "Rp"):
             setter = (lambda c, v: c.readable.__setitem__("ru", v)) if name == "ru" else None
             return Variable(text, lambda c: c.readable.get(name), setter)
@@ -217,6 +249,26 @@ class FakeNamespace:
                 lambda c, v: c.vars.__setitem__(lines(c), 0 if v is None else v),
             )
         return Variable(text, lambda c: c.avps.get(lines(c)), lambda c, v: c.avps.__setitem__(lines(c), v))
+
+    # Two variables that tell of each reading and writing; they are alike, but that the far one waits.
+    def _told(self, text: str, name: str, inner: Sequence[Part] | None) -> Variable:
+        lines = Lines(inner or ())
+
+        def get(context: FakeContext) -> Value:
+            key = lines(context)
+            context.did.append(f"read {key}")
+            return context.table.get(key)
+
+        async def fetch(context: FakeContext) -> Value:
+            await asyncio.sleep(0)
+            return get(context)
+
+        def put(context: FakeContext, value: Value) -> None:
+            key = lines(context)
+            context.did.append(f"write {key}")
+            context.table[key] = value
+
+        return Variable(text, get, put) if name == "near" else Variable.waiting(text, fetch, put)
 
     def transformation(self, cls: str, name: str, params: Sequence[Sequence[Part]]) -> Callable[[Any, Value], Value]:
         if (cls, name) == ("s", "len"):

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from sipwright.testing import run_script, sip_request
+
 
 def test_chance(compiled: Any) -> None:
     assert compiled.is_true("rand_event(100)", "rand_event(0)") == [True, False]
@@ -36,6 +38,18 @@ def test_routes_that_may_not_exist(compiled: Any) -> None:
         route_if_exists("Y"); xlog("$rc");
     """
     assert compiled.log(body, more=more) == ["yes", "in X", "7", "-1"]
+
+
+def test_a_route_that_may_not_exist_may_wait() -> None:
+    run = run_script(
+        'loadmodule "tm.so" loadmodule "pv.so" loadmodule "cfgutils.so" loadmodule "jsonrpc.so"\n'
+        'modparam("jsonrpc", "servers", "127.0.0.1:9999,1")\n'
+        'request_route { route_if_exists("X"); t_reply("200", "$rc $var(r)"); }\n'
+        'route[X] { jsonrpc_call("m", "", "$var(r)"); return 7; }',
+        sip_request(),
+        rpc={"m": "result"},
+    )
+    assert run.replies[-1].reason == "7 result"
 
 
 @pytest.mark.parametrize("call", ['sleep("1");', 'usleep("$var(x)");'])

@@ -153,3 +153,32 @@ def test_transactions_are_made_in_another_order_than_their_requests_came(
     made = [table.create(host, request, peer=None) for request in (first, second)]
     assert [table.match(first), table.match(second)] == made
     assert made[0] is not made[1]
+
+
+def test_retransmissions_of_a_request_that_is_held_are_absorbed(
+    table: TransactionTable, host: RecordingHost, make_request: MakeRequest
+) -> None:
+    request = make_request()
+    assert not table.receive(request)
+    key = table.hold(request, "user")
+    assert key is not None
+    assert table.receive(make_request())
+    assert not table.receive(make_request(branch="z9hG4bK-other"))
+    assert (table.live, table.created, table.ended, table.absorbed) == (0, 0, 0, 1)
+    table.let_go(key)
+    assert not table.receive(make_request())
+    assert table.create(host, request, "peer") is not None
+
+
+def test_request_with_a_transaction_is_not_held(
+    table: TransactionTable, host: RecordingHost, make_request: MakeRequest
+) -> None:
+    created(table, host, make_request())
+    assert table.hold(make_request(), "user") is None
+
+
+def test_cancel_finds_the_invite_that_is_held(table: TransactionTable, make_request: MakeRequest) -> None:
+    table.hold(make_request("INVITE"), "user")
+    table.hold(make_request("OPTIONS", branch="z9hG4bK-other"), "another")
+    assert table.held_for_cancel(make_request("CANCEL")) == "user"
+    assert table.held_for_cancel(make_request("CANCEL", branch="z9hG4bK-other")) is None

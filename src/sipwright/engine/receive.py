@@ -44,9 +44,9 @@ class Receiver:
         "_log",
         "_match_cancel",
         "_replier",
-        "_runner",
         "_start",
         "_stats",
+        "_when_ended",
         "hand_over",
         "is_retiring",
         "is_stopping",
@@ -64,9 +64,9 @@ class Receiver:
     ) -> None:
         self._absorb = table.receive
         self._match_cancel = table.match_cancel
-        self._runner = runner
         self._start = runner.start
         self._account = runner.account
+        self._when_ended = runner.when_ended
         self._replier = replier
         self._cancelled = cancelled
         self._stats = stats
@@ -125,8 +125,8 @@ class Receiver:
             self._replier.reply_stateless(context, 503, "Service Unavailable")
             return
         self._start(context)
-        if not context.answered:
-            self._account(context)
+        if context.transaction is None and not context.answered:
+            self._when_ended(context, self._account)
 
     def _is_cancel_of_ours(self, request: Request) -> bool:
         return request.method == "CANCEL" and self._match_cancel(request) is not None
@@ -136,8 +136,11 @@ class Receiver:
         if self._cancelled(context, True):
             return
         self._start(context)
-        if not context.answered and context.suspension is None and not self._cancelled(context, False):
-            self._account(context)
+        self._when_ended(context, self._left)
+
+    def _left(self, cancel: Context) -> None:
+        if not cancel.answered and cancel.suspension is None and not self._cancelled(cancel, False):
+            self._account(cancel)
 
     def _response(self, response: Response, source: Address, socket: Socket) -> None:
         if self.hand_over is not None and self.hand_over(response, source, socket):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from sipwright.engine.stats import Counters
@@ -17,7 +18,7 @@ from sipwright.engine.trace import Trace
 from sipwright.lang.namespace import Route, RouteKind
 from sipwright.lang.runtime import Site
 from sipwright.script.context import Context
-from sipwright.script.suspend import Continuation, Suspension, Suspensions
+from sipwright.script.suspend import Continuation, Suspension, Suspensions, Wait
 
 SERVER_ERROR = "I'm terribly sorry, server error occurred"
 
@@ -54,6 +55,23 @@ class Runner:
         """Run the request route on a new request."""
         route = self.request_route
         self.run(route, context)
+        if context.suspension is not None:
+            self.when_ended(context, self._started)
+        elif context.transaction is not None and not context.answered:
+            self._started(context)
+
+    def when_ended(self, context: Context, then: Callable[[Context], object]) -> None:
+        """Call `then(context)` once the script that runs on a context has ended.
+
+        That is now, unless it waits for a variable. Suspended in any other way, it has ended.
+        """
+        suspension = context.suspension
+        if isinstance(suspension, Wait):
+            suspension.then += (then,)
+        else:
+            then(context)
+
+    def _started(self, context: Context) -> None:
         if context.transaction is not None and context.suspension is None and not context.answered:
             # Kamailio: a transaction that the script made and left is put away without an answer, with a warning.
             self._log.warning(
@@ -62,6 +80,7 @@ class Runner:
                 context.message.call_id,
             )
             self._release(context)
+            self.account(context)
 
     def account(self, context: Context) -> None:
         """Count a request that a script has done with, if it was not answered and nobody waits for its end."""
@@ -87,10 +106,20 @@ class Runner:
         else:
             assert isinstance(continuation, Route)
             self.run(continuation, context)
-        if context.answered or context.suspension is not None or context.transaction is None:
-            # Answered, waiting again, or released.
-            self.account(context)
+        if context.answered or context.transaction is None:
+            # Answered, or released.
+            self.when_ended(context, self.account)
             return True
+        if context.suspension is None:
+            self._resumed(where, context)
+        else:
+            self.when_ended(context, partial(self._resumed, where))
+        return True
+
+    def _resumed(self, where: str, context: Context) -> None:
+        if context.answered or context.suspension is not None or context.transaction is None:
+            self.account(context)
+            return
         if context.kind is RouteKind.EVENT:
             # Nobody waits for an answer to an event.
             self._release(context)
@@ -103,6 +132,18 @@ class Runner:
                 where,
             )
             self._reply(context, 500, SERVER_ERROR)
+
+    def go_on(self, wait: Wait, value: Any) -> bool:
+        """Go on with a script that waited for a variable. False: the wait was ended before."""
+        if not self._suspensions.take_wait(wait):
+            return False
+        context = wait.context
+        if self.trace is not None:
+            self.trace("go_on", context, {"value": value})
+        assert wait.coroutine is not None
+        self._step(wait.coroutine, context, value)
+        for then in wait.then:
+            self.when_ended(context, then)
         return True
 
     def overdue(self, context: Context) -> None:
@@ -114,8 +155,12 @@ class Runner:
             context.on_failure = None
             context.kind = RouteKind.FAILURE
             self.run(route, context)
+        self.when_ended(context, self._timed_out)
+
+    def _timed_out(self, context: Context) -> None:
         if not context.answered and context.suspension is None and context.transaction is not None:
             self._reply(context, 408, "Request Timeout")
+        self.account(context)
 
     def run(self, route: Route, context: Context) -> None:
         """Run a route; nothing that a script does gets past here."""
@@ -128,7 +173,7 @@ class Runner:
             return
         self._step(route.run(context), context, None)
 
-    def _step(self, coroutine: Coroutine[Any, Any, int], context: Context, value: Continuation | None) -> None:
+    def _step(self, coroutine: Coroutine[Any, Any, int], context: Context, value: Any) -> None:
         """Let a script that can wait in place go on until it waits again or ends."""
         try:
             coroutine.send(value).coroutine = coroutine

@@ -25,7 +25,7 @@ from sipwright.lang.namespace import Route, RouteKind
 from sipwright.script.context import Address, Context
 from sipwright.script.settings import ListenAddress
 from sipwright.script.store import Store
-from sipwright.script.suspend import Continuation, Suspension, Suspensions
+from sipwright.script.suspend import Continuation, Suspension, Suspensions, Wait
 from sipwright.sip import build
 from sipwright.sip.message import Request
 from sipwright.sip.parse import parse
@@ -120,6 +120,7 @@ class WorkerServices:
         self.tell_worker: Callable[[int, str, bytes], bool] = _there_is_none
         self._runner: Runner
         self.resume: Callable[[Suspension, Continuation], bool]
+        self.go_on: Callable[[Wait, Any], bool]
         self.fail: Callable[[Suspension, Exception], None]
         self.add_statistics(stats.read)
         self.add_statistics(self._read_live)
@@ -128,6 +129,7 @@ class WorkerServices:
         """Take the runner of routes."""
         self._runner = runner
         self.resume = runner.resume
+        self.go_on = runner.go_on
         self.fail = runner.fail
 
     def set_trace(self, trace: Trace | None) -> None:
@@ -219,7 +221,29 @@ class WorkerServices:
 
     def unsuspend(self, suspension: Suspension) -> None:
         """Take a suspension back."""
-        self.suspensions.take(suspension)
+        if isinstance(suspension, Wait):
+            self.suspensions.take_wait(suspension)
+        else:
+            self.suspensions.take(suspension)
+
+    def hold(self, wait: Wait) -> bool:
+        """Suspend a script that waits for a variable."""
+        if not self.suspensions.add_wait(wait):
+            return False
+        context = wait.context
+        if self.trace is not None:
+            self.trace("hold", context, {})
+        if (
+            context.transaction is None
+            and not context.answered
+            and context.message.method != "ACK"
+            and context.kind is not RouteKind.EVENT
+        ):
+            key = self._table.hold(context.message, context)
+            if key is not None:
+                wait.table = self._table
+                wait.key = key
+        return True
 
     def give_up(self, suspension: Suspension) -> None:
         """End a suspension that lasted too long."""
@@ -244,7 +268,7 @@ class WorkerServices:
         """Answer a CANCEL and its INVITE. False: there is no INVITE, or `only_suspended` and it is not suspended."""
         invite = self._table.match_cancel(context.message)
         if invite is None:
-            return False
+            return self._cancel_held(context)
         # None once the INVITE has its final answer.
         cancelled: Context | None = invite.user
         if only_suspended and (cancelled is None or cancelled.suspension is None):
@@ -257,6 +281,20 @@ class WorkerServices:
             if self.trace is not None:
                 self.trace("cancel", cancelled, {})
             self.reply(cancelled, 487, "Request Terminated")
+        return True
+
+    def _cancel_held(self, context: Context) -> bool:
+        """Answer a CANCEL whose INVITE waits for a variable and has no transaction yet."""
+        cancelled: Context | None = self._table.held_for_cancel(context.message)
+        if cancelled is None or not isinstance(cancelled.suspension, Wait):
+            return False
+        context.to_tag = self.replier.tag(cancelled)
+        self.reply(context, 200, "canceling")
+        self.stats.cancelled += 1
+        if self.trace is not None:
+            self.trace("cancel", cancelled, {})
+        cancelled.suspension.let_go()
+        self.reply(cancelled, 487, "Request Terminated")
         return True
 
     # ---- routes and names
@@ -275,9 +313,12 @@ class WorkerServices:
         assert isinstance(message, Request)
         event = Context(message, ("127.0.0.1", 0), NoSocket(), RouteKind.EVENT)
         self._runner.run(route, event)
+        self._runner.when_ended(event, self._event_ended)
+        return True
+
+    def _event_ended(self, event: Context) -> None:
         if event.transaction is not None and event.suspension is None and not event.answered:
             self.release(event)
-        return True
 
     def is_myself(self, host: str, port: int) -> bool:
         """Tell whether a host and port are this server's: a listening address or an alias of it."""

@@ -12,9 +12,9 @@ from sipwright.lang.namespace import (
     ONREPLY_ROUTE,
     READ_VARIABLE,
     ROUTE,
+    UPDATED_VARIABLE,
     VARIABLE,
     FunctionSpec,
-    Getter,
     Namespace,
     ParamKind,
     ParamSpec,
@@ -25,8 +25,9 @@ from sipwright.lang.namespace import (
 )
 from sipwright.lang.nodes import Argument, Call, Expression, Net, Number, RouteCall, Text, Var, Word
 from sipwright.lang.source import Faults, Spot, suggest
-from sipwright.lang.traits import has_calls
+from sipwright.lang.traits import has_calls, waits
 from sipwright.lang.variables import Part, Variables
+from sipwright.lang.waiting import keeps_of, waiting_variable
 
 # The route kinds among the arguments: which blocks they name, and how such a block is written.
 ROUTE_KINDS: Mapping[str, tuple[RouteKind, str]] = {
@@ -43,8 +44,8 @@ class ExpressionBinder(Protocol):
     def bind_expression(self, node: Expression) -> None:
         """Bind everything in an expression."""
 
-    def expression_getter(self, node: Expression) -> Getter:
-        """Compile a bound expression to a function of the context."""
+    def compile_expression(self, node: Expression) -> Callable[[Any], Any]:
+        """Compile a bound expression to a function of the context; to a coroutine function if it waits."""
 
 
 class Arguments:
@@ -123,7 +124,7 @@ class Arguments:
                 expression.at, "an argument cannot be the result of a function; store it in a variable first"
             )
             return None
-        if kind is VARIABLE or kind is READ_VARIABLE:
+        if kind in (VARIABLE, UPDATED_VARIABLE, READ_VARIABLE):
             return self._bind_variable(argument, spec, expression)
         if kind.prepare is not None:
             return self._prepare(argument, spec, kind.prepare, expression)
@@ -177,11 +178,14 @@ class Arguments:
         if not isinstance(variable, Variable):
             self._faults.add(expression.at, f"{_place(spec, argument)} is {kind.expects}, like $var(x)")
             return None
-        if kind is VARIABLE and variable.set is None:
+        if kind is not READ_VARIABLE and variable.set is None:
             self._faults.add(expression.at, f"{variable.text} cannot be written to")
             return None
         argument.constant = variable
         argument.is_constant = True
+        keep = variable.locate if kind is VARIABLE else variable.keep
+        if keep is not None:
+            argument.keeps.append(keep)
         return argument
 
     def _prepare(
@@ -200,6 +204,7 @@ class Arguments:
             self._argument_fault(spec, argument, expression, error)
             return None
         argument.is_constant = True
+        argument.keeps = keeps_of(parts)
         return argument
 
     # Any argument as parts: what is no string is one variable that gives its value.
@@ -216,9 +221,10 @@ class Arguments:
             if expression.variable is not None:
                 return [expression.variable]
             return None if expression.constant is None else [expression.constant]
-        known = len(self._faults.errors)
-        getter = self._binder.expression_getter(expression) if known == 0 else _nothing
-        return [Variable("(expression)", getter)]
+        if self._faults.errors:
+            return [Variable("(expression)", _nothing)]
+        evaluate = self._binder.compile_expression(expression)
+        return [waiting_variable("(expression)", evaluate) if waits(expression) else Variable("(expression)", evaluate)]
 
     def _bind_value(self, argument: Argument, spec: FunctionSpec, expression: Expression) -> Argument | None:
         value: Value

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 from sipwright.errors import ArgumentError
 from sipwright.lang.arguments import Arguments
-from sipwright.lang.namespace import Getter, Namespace, Route, RouteKind
+from sipwright.lang.namespace import Namespace, Route, RouteKind
 from sipwright.lang.nodes import (
     Assign,
     Binary,
@@ -69,7 +70,7 @@ class Binder:
         namespace: Namespace,
         faults: Faults,
         defines: dict[str, str],
-        expression_getter: Callable[[Expression], Getter],
+        compile_expression: Callable[[Expression], Callable[[Any], Any]],
     ) -> None:
         self.routes: dict[tuple[RouteKind, str], Route] = {}
         self.settings: Settings = {}
@@ -79,7 +80,7 @@ class Binder:
         self._faults = faults
         self._defines = defines
         self._arguments = Arguments(namespace, faults, self.variables, self.routes, self)
-        self.expression_getter = expression_getter
+        self.compile_expression = compile_expression
 
     def bind(self, script: Script) -> None:
         """Bind a whole script."""

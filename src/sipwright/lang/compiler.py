@@ -14,10 +14,9 @@ from functools import partial
 from sipwright.errors import ConfigError, ConfigErrors
 from sipwright.lang.bind import Binder, Settings
 from sipwright.lang.constants import evaluate_tokens
-from sipwright.lang.emit import compile_getter, emit_route
+from sipwright.lang.emit import compile_expression, emit_route
 from sipwright.lang.lexer import Lexer, UnclosedError
-from sipwright.lang.namespace import Getter, Namespace, Route, RouteKind
-from sipwright.lang.nodes import Expression
+from sipwright.lang.namespace import Namespace, Route, RouteKind
 from sipwright.lang.parser import parse_script
 from sipwright.lang.preprocess import Defines
 from sipwright.lang.reach import trace
@@ -123,10 +122,7 @@ def _compile(
     reporter = Reporter()
     unit = Unit(namespace, reporter, {})
 
-    def getter(node: Expression) -> Getter:
-        return compile_getter(unit, node)
-
-    binder = Binder(namespace, faults, table.values, getter)
+    binder = Binder(namespace, faults, table.values, partial(compile_expression, unit))
     unit.routes = binder.routes
     binder.bind(script)
     if (RouteKind.REQUEST, "") not in binder.routes and not faults.errors:

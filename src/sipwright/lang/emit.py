@@ -25,7 +25,7 @@ from sipwright.lang.emit_expressions import (
     emit_text,
     emit_value,
 )
-from sipwright.lang.namespace import Getter, Route
+from sipwright.lang.namespace import Route
 from sipwright.lang.nodes import (
     Assign,
     Binary,
@@ -46,7 +46,7 @@ from sipwright.lang.nodes import (
     While,
 )
 from sipwright.lang.regex import compile_regex
-from sipwright.lang.traits import begins_with_call, has_calls, in_place
+from sipwright.lang.traits import begins_with_call, has_calls, in_place, waits
 from sipwright.lang.unit import Unit, assign, call, compare, constant, context, function, give, load, negate, place
 
 # Where the value of a block's last action goes: nowhere, out of the route, or into a name.
@@ -63,13 +63,13 @@ def emit_route(unit: Unit, block: RouteBlock, route: Route) -> None:
     route.run = unit.define(function(name, body, waits=route.suspends), block.at, shown)
 
 
-def compile_getter(unit: Unit, node: Expression) -> Getter:
-    """Compile an expression without calls to a function of the context."""
-    scope = Scope(unit, waits=False)
+def compile_expression(unit: Unit, node: Expression) -> Callable[[Any], Any]:
+    """Compile an expression without calls to a function of the context; to a coroutine function if it waits."""
+    scope = Scope(unit, waits=waits(node))
     value = emit_value(scope, node)
     name = f"_expression_{len(unit.globals)}"
     made: Callable[[Any], Any] = unit.define(
-        function(name, [*scope.body, give(value)], waits=False), node.at, "expression"
+        function(name, [*scope.body, give(value)], waits=scope.waits), node.at, "expression"
     )
     return made
 
@@ -139,14 +139,21 @@ class _Emitter:
         assert variable.set is not None
         value = emit_value(self.scope, node.value)
         setter = self.unit.bind(variable.set, "set")
-        if isinstance(node.value, Binary) and node.value.op in ("/", "%"):
-            # A division by zero leaves the variable as it was.
+        divides = isinstance(node.value, Binary) and node.value.op in ("/", "%")
+        located: list[ast.stmt] = []
+        if variable.locate is not None:
+            located.append(ast.Expr(ast.Await(call(self.unit.bind(variable.locate, "locate"), context()))))
+        if divides or located:
+            # First the value, then the place where it goes to.
             name = self.scope.temp()
             self._add(assign(name, value))
-            stored = ast.Expr(call(setter, context(), load(name)))
-            self._add(ast.If(compare(load(name), ast.IsNot(), constant(None)), [stored], []))
+            value = load(name)
+        stored = [*located, ast.Expr(call(setter, context(), value))]
+        if divides:
+            # A division by zero leaves the variable as it was.
+            self._add(ast.If(compare(load(name), ast.IsNot(), constant(None)), stored, []))
         else:
-            self._add(ast.Expr(call(setter, context(), value)))
+            self._add(*stored)
         self._finish(sink, 1)
 
     def _if(self, node: If, sink: Sink) -> None:

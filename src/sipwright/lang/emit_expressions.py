@@ -6,6 +6,9 @@ operands is used: a comparison with a literal is one Python comparison, arithmet
 A call that returns 0 ends the script. In a condition, calls are emitted in place, as `(rc := f(ctx)) > 0`, and written
 so that after a 0 nothing more is evaluated and the condition is false; the statement around it then tests `rc`.
 Everywhere else a call is emitted before the statement, into a temporary name.
+
+A variable that waits is awaited where it stands. What a function reads on its own, prepared arguments, is awaited
+where the argument stands: `await keep(ctx) or argument`, since `keep` gives None.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from sipwright.lang.nodes import (
     Var,
 )
 from sipwright.lang.regex import compile_regex
-from sipwright.lang.traits import has_calls, kind_of
+from sipwright.lang.traits import has_calls, kind_of, waits
 from sipwright.lang.unit import (
     Unit,
     assign,
@@ -152,7 +155,7 @@ def emit_parts(scope: Scope, parts: list[str | Variable]) -> ast.expr:
             pieces.append(constant(part))
         else:
             convert = runtime.as_parameter if part.missing else runtime.as_text
-            value = _checked(scope, call(scope.unit.bind(part.get, "get"), context()), "str", convert)
+            value = _checked(scope, _emit_read(scope, part), "str", convert)
             pieces.append(ast.FormattedValue(value, -1, None))
     if len(pieces) == 1 and isinstance(pieces[0], ast.FormattedValue):
         return pieces[0].value
@@ -250,9 +253,15 @@ def _emit_var(scope: Scope, node: Var) -> ast.expr:
         return constant(node.constant)
     if node.variable is None or node.pv.name == "null":
         return constant(None)
-    made = call(scope.unit.bind(node.variable.get, "get"), context())
+    made = _emit_read(scope, node.variable)
     place(made, node.at)
     return made
+
+
+def _emit_read(scope: Scope, variable: Variable) -> ast.expr:
+    if variable.fetch is not None:
+        return ast.Await(call(scope.unit.bind(variable.fetch, "fetch"), context()))
+    return call(scope.unit.bind(variable.get, "get"), context())
 
 
 # The operands, in order: if the right one calls something, the left one is evaluated before.
@@ -380,15 +389,29 @@ def _emit_route_call(scope: Scope, node: RouteCall) -> ast.expr:
     return ast.Await(made) if scope.waits else made
 
 
+def _emit_finished(scope: Scope, made: ast.expr) -> ast.expr:
+    return ast.Await(call(scope.unit.runtime(runtime.finished), made))
+
+
 def _emit_function_call(scope: Scope, node: Call) -> ast.expr:
-    assert node.spec is not None
+    spec = node.spec
+    assert spec is not None
     unit = scope.unit
-    if any(_may_fail(argument) for argument in node.arguments):
+    if any(_may_fail(argument) for argument in node.arguments) or _fetches_on_demand(node):
         made: ast.expr = call(load(_define_guarded(unit, node)), context())
-    else:
-        arguments = [_emit_argument(scope, argument) for argument in node.arguments]
-        made = call(unit.bind(node.spec.call, node.name), context(), *arguments)
-    return ast.Await(made) if node.spec.suspends else made
+        if spec.runs_routes and scope.waits:
+            return _emit_finished(scope, made)
+        return ast.Await(made) if spec.suspends or waits(node) else made
+    arguments = [_emit_argument(scope, argument) for argument in node.arguments]
+    made = call(unit.bind(spec.call, node.name), context(), *arguments)
+    if spec.runs_routes and scope.waits:
+        return _emit_finished(scope, made)
+    return ast.Await(made) if spec.suspends else made
+
+
+# Whether what prepared arguments wait for is only to be fetched if the function says so.
+def _fetches_on_demand(node: Call) -> bool:
+    return node.spec is not None and node.spec.reads is not None and any(a.keeps for a in node.arguments)
 
 
 def _may_fail(argument: Argument) -> bool:
@@ -402,7 +425,8 @@ def _emit_argument(scope: Scope, argument: Argument) -> ast.expr:
     unit = scope.unit
     kind = argument.spec.kind
     if argument.is_constant:
-        return unit.bind(argument.constant, argument.spec.name)
+        made = unit.bind(argument.constant, argument.spec.name)
+        return ast.BoolOp(ast.Or(), [*_emit_keeps(unit, argument), made]) if argument.keeps else made
     if argument.route_kind is not None:
         name = emit_parts(scope, argument.parts) if argument.parts else emit_text(scope, argument.expression)
         return call(unit.route_finder(ROUTE_KINDS[argument.route_kind][0]), name)
@@ -412,7 +436,7 @@ def _emit_argument(scope: Scope, argument: Argument) -> ast.expr:
         if convert is None or (kind.textual and single is None):
             return emit_parts(scope, argument.parts)
         if isinstance(single, Variable):
-            value: ast.expr = call(unit.bind(single.get, "get"), context())
+            value = _emit_read(scope, single)
             if kind.textual:
                 return _checked(scope, value, "str", convert if single.missing else runtime.as_text)
         else:
@@ -428,24 +452,35 @@ def _emit_argument(scope: Scope, argument: Argument) -> ast.expr:
 
 # A call whose arguments may turn out to be wrong, as a function of its own: -1 and a report if they are.
 def _define_guarded(unit: Unit, node: Call) -> str:
-    assert node.spec is not None
-    scope = Scope(unit, waits=node.spec.suspends)
+    spec = node.spec
+    assert spec is not None
+    scope = Scope(unit, waits=spec.suspends or waits(node))
     name = f"_call_{node.name}_{len(unit.globals)}"
     names: list[ast.expr] = []
+    on_demand = _fetches_on_demand(node)
     for position, argument in enumerate(node.arguments):
-        if argument.is_constant:
-            names.append(_emit_argument(scope, argument))
+        if argument.is_constant and (on_demand or not argument.keeps):
+            names.append(unit.bind(argument.constant, argument.spec.name))
             continue
         scope.body.append(assign(f"a{position}", _emit_argument(scope, argument)))
         names.append(load(f"a{position}"))
     report = call(unit.runtime(runtime.bad_argument), context(), unit.site(node.at, node.name), load("error"))
     handler = ast.ExceptHandler(load("ValueError"), "error", [give(report)])
-    made: ast.expr = call(unit.bind(node.spec.call, node.name), context(), *names)
-    if node.spec.suspends:
+    made: ast.expr = call(unit.bind(spec.call, node.name), context(), *names)
+    if spec.runs_routes and scope.waits:
+        made = _emit_finished(scope, made)
+    elif spec.suspends:
         made = ast.Await(made)
-    body: list[ast.stmt] = [ast.Try(scope.body, [handler], [], []), give(made)]
-    unit.define(function(name, body, waits=node.spec.suspends), node.at, node.name)
+    body: list[ast.stmt] = [ast.Try(scope.body, [handler], [], [])] if scope.body else []
+    if on_demand:
+        keeps: list[ast.stmt] = [ast.Expr(k) for argument in node.arguments for k in _emit_keeps(unit, argument)]
+        body.append(ast.If(call(unit.bind(spec.reads, "reads"), context(), *names), keeps, []))
+    unit.define(function(name, [*body, give(made)], waits=scope.waits), node.at, node.name)
     return name
+
+
+def _emit_keeps(unit: Unit, argument: Argument) -> list[ast.expr]:
+    return [ast.Await(call(unit.bind(keep, "keep"), context())) for keep in argument.keeps]
 
 
 # `value if (t := value).__class__ is int else to_int(t)`: most values have the right type already, and a test in

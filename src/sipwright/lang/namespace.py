@@ -10,13 +10,15 @@ Values are `int`, `str` or None (`$null`); the context that compiled code passes
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 Value: TypeAlias = int | str | None
 Getter: TypeAlias = Callable[[Any], Value]
 Setter: TypeAlias = Callable[[Any, Value], None]
+Fetch: TypeAlias = Callable[[Any], Awaitable[Value]]
+Keep: TypeAlias = Callable[[Any], Awaitable[None]]
 
 
 class RouteKind(enum.Flag):
@@ -40,12 +42,29 @@ class Variable:
     """A pseudo-variable as one place of a script uses it, name and index resolved: `text` is how it is written.
 
     `missing` stands for its `$null` in a string.
+
+    A variable that waits, because its value has to come from elsewhere, has `fetch`: `await fetch(context)` gives the
+    value. The namespace makes it with `Variable.waiting`. The compiler adds what it needs for those who read or write
+    it without waiting: `get` gives what `await keep(context)` has left, and `set` finds its place after `await
+    locate(context)`, which is None where no name inside of it waits.
     """
 
     text: str
     get: Getter
     set: Setter | None = None
     missing: str = field(default="<null>", kw_only=True)
+    fetch: Fetch | None = field(default=None, kw_only=True)
+    keep: Keep | None = field(default=None, kw_only=True)
+    locate: Keep | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def waiting(cls, text: str, fetch: Fetch, set_: Setter | None = None) -> Variable:
+        """Return a variable that waits. Writing it does not: `set_` may send the value on its way, in order."""
+        return cls(text, _not_fetched, set_, fetch=fetch)
+
+
+def _not_fetched(_context: Any) -> Value:
+    raise RuntimeError("the variable was read before it was fetched")
 
 
 # A string with variables in it is a sequence of these: literal text and variables by turns.
@@ -75,12 +94,14 @@ class ParamKind:
 
 
 # Kinds that the compiler itself resolves. The route kinds pass a `Route` (below), or None when a dynamic name is
-# unknown at run time; VARIABLE passes a writable `Variable`; READ_VARIABLE any `Variable`.
+# unknown at run time; VARIABLE passes a `Variable` to be written, UPDATED_VARIABLE one to be read and written,
+# READ_VARIABLE any `Variable`.
 ROUTE = ParamKind("route", "the name of a route")
 FAILURE_ROUTE = ParamKind("failure_route", "the name of a failure_route")
 ONREPLY_ROUTE = ParamKind("onreply_route", "the name of an onreply_route")
 BRANCH_ROUTE = ParamKind("branch_route", "the name of a branch_route")
 VARIABLE = ParamKind("variable", "one writable variable")
+UPDATED_VARIABLE = ParamKind("updated_variable", "one writable variable")
 READ_VARIABLE = ParamKind("read_variable", "one variable")
 
 
@@ -98,6 +119,9 @@ class FunctionSpec:
     """A script function: `call(context, *arguments) -> int`; missing optional arguments are not passed.
 
     With `suspends`, `call` returns an awaitable of an int, and every route that may reach it becomes a coroutine.
+    With `runs_routes`, it returns what running some `route[NAME]` returned: an int, or a coroutine of one.
+    `reads(context, *arguments)` tells whether a call would look at its prepared arguments at all; where it says no,
+    nothing is fetched for them. Without it they are always fetched.
     """
 
     name: str
@@ -106,6 +130,8 @@ class FunctionSpec:
     params: tuple[ParamSpec, ...] = ()
     routes: RouteKind = ANY_ROUTE
     suspends: bool = False
+    runs_routes: bool = False
+    reads: Callable[..., bool] | None = None
 
 
 class Route:

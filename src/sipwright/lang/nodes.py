@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from sipwright.lang.namespace import FunctionSpec, ParamSpec, Route, Variable
+from sipwright.lang.namespace import FunctionSpec, Keep, ParamSpec, Route, Variable
 from sipwright.lang.pvsyntax import Pv
 from sipwright.lang.source import Spot
 
@@ -86,6 +86,8 @@ class Argument:
     parts: list[str | Variable] | None = None
     # a route that is looked up by name at each call: the kind's name
     route_kind: str | None = None
+    # what has to be awaited before the function can read a prepared object
+    keeps: list[Keep] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Who calls whom: owns the call graph of the routes, and what follows from it.
 
-A route suspends if it can reach, by calls, a function that does. A plain `route[X]` is of no kind of its own: what it
-may call depends on the blocks that lead to it.
+A route suspends if it reads a variable that waits, or can reach, by calls, a function that suspends. A plain
+`route[X]` is of no kind of its own: what it may call depends on the blocks that lead to it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sipwright.lang.nodes import (
     While,
 )
 from sipwright.lang.source import Faults
+from sipwright.lang.traits import waits
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class _Body:
     # routes that a function runs later, in the same kind
     continuations: list[Route] = field(default_factory=list)
     dynamic: bool = False
+    waits: bool = False
 
 
 def trace(blocks: list[RouteBlock], faults: Faults) -> None:
@@ -49,6 +51,7 @@ def trace(blocks: list[RouteBlock], faults: Faults) -> None:
 
 def _collect(block: RouteBlock) -> _Body:
     body = _Body(block)
+    body.waits = any(_node_waits(node) for node in _nodes_of(block.body))
     for call in _calls_of(block.body):
         if isinstance(call, RouteCall):
             if call.route is not None:
@@ -57,6 +60,7 @@ def _collect(block: RouteBlock) -> _Body:
                 body.dynamic = True
             continue
         body.calls.append(call)
+        body.dynamic = body.dynamic or (call.spec is not None and call.spec.runs_routes)
         body.continuations += [route for argument in call.arguments if (route := _continuation(argument)) is not None]
     return body
 
@@ -69,7 +73,9 @@ def _continuation(argument: Argument) -> Route | None:
 def _mark_suspending(bodies: list[_Body]) -> None:
     for body in bodies:
         if body.block.route is not None:
-            body.block.route.suspends = any(call.spec is not None and call.spec.suspends for call in body.calls)
+            body.block.route.suspends = body.waits or any(
+                call.spec is not None and call.spec.suspends for call in body.calls
+            )
     changed = True
     while changed:
         changed = False
@@ -125,24 +131,38 @@ def _names(kinds: RouteKind) -> str:
 
 
 def _calls_of(statements: list[Statement]) -> Iterator[Call | RouteCall]:
+    for node in _nodes_of(statements):
+        if not isinstance(node, Assign):
+            yield from _calls_in(node)
+
+
+# All expressions of statements, those of blocks inside too; assignments stand for their targets.
+def _nodes_of(statements: list[Statement]) -> Iterator[Expression | Assign]:
     for node in statements:
         if isinstance(node, Assign):
-            yield from _calls_in(node.value)
+            yield node.value
+            yield node
         elif isinstance(node, Evaluate):
             yield node.call
         elif isinstance(node, If):
-            yield from _calls_in(node.condition)
-            yield from _calls_of(node.then)
-            yield from _calls_of(node.orelse)
+            yield node.condition
+            yield from _nodes_of(node.then)
+            yield from _nodes_of(node.orelse)
         elif isinstance(node, While):
-            yield from _calls_in(node.condition)
-            yield from _calls_of(node.body)
+            yield node.condition
+            yield from _nodes_of(node.body)
         elif isinstance(node, Switch):
-            yield from _calls_in(node.subject)
+            yield node.subject
             for case in node.cases:
-                yield from _calls_of(case.body)
+                yield from _nodes_of(case.body)
         elif isinstance(node, Return) and node.value is not None:
-            yield from _calls_in(node.value)
+            yield node.value
+
+
+def _node_waits(node: Expression | Assign) -> bool:
+    if isinstance(node, Assign):
+        return node.target.variable is not None and node.target.variable.locate is not None
+    return waits(node)
 
 
 def _calls_in(node: Expression) -> Iterator[Call | RouteCall]:

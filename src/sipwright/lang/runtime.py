@@ -7,8 +7,8 @@ compared or added as numbers or as text, and None takes the type of the other on
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache, wraps
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
@@ -195,3 +195,19 @@ async def call_route_waiting(context: Any, site: Site, routes: Mapping[str, Rout
     """Run `route(name)` as `call_route` does, where it may be a coroutine."""
     code = call_route(context, site, routes, name)
     return code if code.__class__ is int else await code
+
+
+async def finished(code: Any) -> Any:
+    """Return the code of a call that may have given a coroutine of it."""
+    return code if code.__class__ is int else await code
+
+
+def awaited(function: Callable[..., Any]) -> Callable[..., Awaitable[int]]:
+    """Return a function that may give an awaitable of its code as one that always does."""
+
+    @wraps(function)
+    async def call(*arguments: Any) -> Any:
+        code = function(*arguments)
+        return code if code.__class__ is int else await code
+
+    return call

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from sipwright.errors import ArgumentError
-from sipwright.lang.namespace import Getter, Namespace, Value, Variable
+from sipwright.lang.namespace import Getter, Keep, Namespace, Value, Variable
 from sipwright.lang.nodes import Text, Var
 from sipwright.lang.pvsyntax import Pv, TextPart, split_text
 from sipwright.lang.source import Faults, Spot
+from sipwright.lang.waiting import Transformation, fetched, keeps_of, transformed, waiting_variable
 
 SpotOf = Callable[[int | None], Spot]
 Part = str | Variable
@@ -79,20 +80,39 @@ class Variables:
         except ArgumentError as error:
             self._faults.add_unknown(spot_of(pv.start), error.message, error.suggestion)
             return None
-        if not pv.transforms:
+        steps = self._transformations(pv, spot_of)
+        if steps is None:
+            return None
+        names = keeps_of([*(inner or ()), index])
+        if names or variable.fetch is not None or any(keeps for keeps, _transform in steps):
+            return self._waiting(pv, variable, names, steps)
+        if not steps:
             return variable
-        return self._transform(pv, variable, spot_of)
-
-    def _transform(self, pv: Pv, variable: Variable, spot_of: SpotOf) -> Variable | None:
         get = variable.get
+        for _keeps, transform in steps:
+            get = _transformed(get, transform)
+        return Variable(pv.text, get, missing="")
+
+    # The transformations, each with what its parameters wait for; None: one of them is wrong.
+    def _transformations(self, pv: Pv, spot_of: SpotOf) -> list[tuple[list[Keep], Transformation]] | None:
+        steps: list[tuple[list[Keep], Transformation]] = []
         for transform in pv.transforms:
             params = [self._bind_parts(param, spot_of) for param in transform.params]
             try:
-                get = _transformed(get, self._namespace.transformation(transform.cls, transform.name, params))
+                found = self._namespace.transformation(transform.cls, transform.name, params)
             except ArgumentError as error:
                 self._faults.add_unknown(spot_of(transform.start), error.message, error.suggestion)
                 return None
-        return Variable(pv.text, get, missing="")
+            steps.append((keeps_of(part for param in params for part in param), found))
+        return steps
+
+    def _waiting(
+        self, pv: Pv, variable: Variable, names: list[Keep], steps: list[tuple[list[Keep], Transformation]]
+    ) -> Variable:
+        fetch = fetched(variable, names)
+        if steps:
+            return waiting_variable(pv.text, transformed(fetch, steps), missing="")
+        return waiting_variable(pv.text, fetch, variable.set, names, variable.missing)
 
     def _define(self, pv: Pv, inner: list[Part] | None, spot_of: SpotOf) -> str | None:
         name = inner[0] if inner and isinstance(inner[0], str) else ""

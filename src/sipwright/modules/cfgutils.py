@@ -126,20 +126,11 @@ class Cfgutils(Module):
         """Tell whether there is a route of that name."""
         return -1 if self.services.find_route(RouteKind.REQUEST, name) is None else 1
 
-    @function()
-    def route_if_exists(self, ctx: Context, name: Str) -> int:
-        """Run a route if it exists, and return what it returns; false when there is none.
-
-        A route that waits in place (`jsonrpc_call`) cannot be run so.
-        """
+    @function(runs_routes=True)
+    def route_if_exists(self, ctx: Context, name: Str) -> Any:
+        """Run a route if it exists, and return what it returns; false when there is none."""
         route = self.services.find_route(RouteKind.REQUEST, name)
-        if route is None:
-            return -1
-        if route.suspends:
-            self.services.log.error("route_if_exists(%r): a route that waits in place is called with route()", name)
-            return -1
-        code: int = route.run(ctx)
-        return code
+        return -1 if route is None else route.run(ctx)
 
     # ---- what would stop the worker
 

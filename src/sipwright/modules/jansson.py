@@ -15,7 +15,7 @@ from sipwright.jsonrpc.lenient import decode_spelled, encode
 from sipwright.jsonrpc.resulttext import MISSING, parse_path, part_of
 from sipwright.lang.namespace import ParamKind, Value, Variable
 from sipwright.script.context import Context
-from sipwright.script.kinds import NullableStr, WritableVariable, to_text_or_empty
+from sipwright.script.kinds import NullableStr, UpdatedVariable, WritableVariable, to_text_or_empty
 from sipwright.script.module import Module, function
 
 _KINDS = {
@@ -77,14 +77,14 @@ class Jansson(Module):
 
     @function()
     def jansson_set(
-        self, ctx: Context, kind: JsonKind, path: JsonPath, value: NullableStr, target: WritableVariable
+        self, ctx: Context, kind: JsonKind, path: JsonPath, value: NullableStr, target: UpdatedVariable
     ) -> int:
         """Set the value at a path of the JSON text in a variable; objects on the way there are made."""
         return self._change(ctx, "jansson_set", kind, path, value, target, append=False)
 
     @function()
     def jansson_append(
-        self, ctx: Context, kind: JsonKind, path: JsonPath, value: NullableStr, target: WritableVariable
+        self, ctx: Context, kind: JsonKind, path: JsonPath, value: NullableStr, target: UpdatedVariable
     ) -> int:
         """Append a value to the array at a path of the JSON text in a variable; it is made when there is none."""
         return self._change(ctx, "jansson_append", kind, path, value, target, append=True)

@@ -7,7 +7,7 @@ import re
 from sipwright.errors import SipParseError
 from sipwright.lang.namespace import Value, Variable
 from sipwright.script.context import Context
-from sipwright.script.kinds import NullableStr, Str, WritableVariable
+from sipwright.script.kinds import NullableStr, Str, UpdatedVariable, WritableVariable
 from sipwright.script.module import Module, function
 from sipwright.script.uris import change_request_uri, parsed_request_uri, parsed_uri
 from sipwright.sip.grammar import Params, parse_params, split_values
@@ -130,12 +130,12 @@ class Siputils(Module):
         return _store(ctx, target, params[name.lower()] or "")
 
     @function()
-    def set_uri_user(self, ctx: Context, uri: WritableVariable, user: Str) -> int:
+    def set_uri_user(self, ctx: Context, uri: UpdatedVariable, user: Str) -> int:
         """Replace the user part of the URI in a variable."""
         return _change(ctx, uri, user=user or None)
 
     @function()
-    def set_uri_host(self, ctx: Context, uri: WritableVariable, host: Str) -> int:
+    def set_uri_host(self, ctx: Context, uri: UpdatedVariable, host: Str) -> int:
         """Replace the host of the URI in a variable."""
         return _change(ctx, uri, host=host)
 

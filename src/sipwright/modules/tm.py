@@ -21,7 +21,7 @@ from sipwright.script.kinds import (
 )
 from sipwright.script.module import REPLYING, Module, Param, function, pvar
 from sipwright.script.services import Services
-from sipwright.script.suspend import Suspension
+from sipwright.script.suspend import Suspension, Wait
 from sipwright.timerqueue import Timer
 from sipwright.transaction.timers import TimerSettings
 
@@ -298,10 +298,17 @@ class Tm(Module):
 
     def _continue(self, label: int, route: Route) -> bool:
         context = self.services.find_transaction(self.services.worker, label)
-        suspension = None if context is None else context.suspension
-        if not isinstance(suspension, ByHand):
+        if context is None:
+            return False
+        # The script that suspended it may wait for a variable still: then the route comes after it.
+        wait = context.suspension if isinstance(context.suspension, Wait) else None
+        suspension = context.suspension if wait is None else wait.outer
+        if not isinstance(suspension, ByHand) or suspension.ended:
             return False
         suspension.timer.cancel()
+        if wait is not None:
+            wait.then += (lambda _context: self.services.resume(suspension, route),)
+            return True
         return self.services.resume(suspension, route)
 
     def _continue_for_other(self, payload: bytes) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import logging
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from sipwright.errors import ArgumentError
 from sipwright.lang.namespace import ParamKind, Value
@@ -34,6 +35,15 @@ def _to_level(value: Value) -> int:
 Level = Annotated[int, ParamKind("log level", "a log level, L_ERR for one, or its number", convert=_to_level)]
 
 
+# Whether a line of a fixed level, or of the level that is among the arguments, is written at all.
+def _writes(level: int) -> Callable[..., bool]:
+    return lambda xlog, _ctx, _text: bool(xlog.is_on(level))
+
+
+def _writes_level(xlog: Xlog, _ctx: Context, *arguments: Any) -> bool:
+    return bool(xlog.is_on(arguments[-2]))
+
+
 class Xlog(Module):
     """Log lines. They all go to the log of scripts and modules."""
 
@@ -44,66 +54,66 @@ class Xlog(Module):
     def child_init(self, services: Services) -> None:
         """Bind the logger."""
         super().child_init(services)
-        self._is_on = services.log.isEnabledFor
+        self.is_on = services.log.isEnabledFor
         self._log = services.log.log
 
-    @function("xlog")
+    @function("xlog", reads=_writes(logging.ERROR))
     def xlog(self, ctx: Context, text: LazyStr) -> int:
         """Log at level ERR, as Kamailio does when no level is given."""
         return self._write(ctx, logging.ERROR, text)
 
-    @function("xlog")
+    @function("xlog", reads=_writes_level)
     def xlog_level(self, ctx: Context, level: Level, text: LazyStr) -> int:
         """Log at a level: `L_INFO`, or its number."""
         return self._write(ctx, level, text)
 
-    @function("xlog")
+    @function("xlog", reads=_writes_level)
     def xlog_facility(self, ctx: Context, facility: Str, level: Level, text: LazyStr) -> int:  # noqa: ARG002
         """Log at a level; the facility is not used."""
         return self._write(ctx, level, text)
 
-    @function()
+    @function(reads=_writes(logging.DEBUG))
     def xdbg(self, ctx: Context, text: LazyStr) -> int:
         """Log at level DBG."""
         return self._write(ctx, logging.DEBUG, text)
 
-    @function()
+    @function(reads=_writes(logging.INFO))
     def xinfo(self, ctx: Context, text: LazyStr) -> int:
         """Log at level INFO."""
         return self._write(ctx, logging.INFO, text)
 
-    @function()
+    @function(reads=_writes(NOTICE))
     def xnotice(self, ctx: Context, text: LazyStr) -> int:
         """Log at level NOTICE."""
         return self._write(ctx, NOTICE, text)
 
-    @function()
+    @function(reads=_writes(logging.WARNING))
     def xwarn(self, ctx: Context, text: LazyStr) -> int:
         """Log at level WARN."""
         return self._write(ctx, logging.WARNING, text)
 
-    @function()
+    @function(reads=_writes(logging.ERROR))
     def xerr(self, ctx: Context, text: LazyStr) -> int:
         """Log at level ERR."""
         return self._write(ctx, logging.ERROR, text)
 
-    @function()
+    @function(reads=_writes(logging.CRITICAL))
     def xcrit(self, ctx: Context, text: LazyStr) -> int:
         """Log at level CRIT."""
         return self._write(ctx, logging.CRITICAL, text)
 
-    @function()
+    @function(reads=_writes(BUG))
     def xbug(self, ctx: Context, text: LazyStr) -> int:
         """Log at level BUG."""
         return self._write(ctx, BUG, text)
 
-    @function()
+    @function(reads=_writes(ALERT))
     def xalert(self, ctx: Context, text: LazyStr) -> int:
         """Log at level ALERT."""
         return self._write(ctx, ALERT, text)
 
     def _write(self, ctx: Context, level: int, text: LazyStr) -> int:
-        if self._is_on(level):
+        if self.is_on(level):
             # Scripts end their lines with \n, and so does the log.
             self._log(level, "%s%s", self.prefix, text(ctx).rstrip("\r\n"))
         return 1

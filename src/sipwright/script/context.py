@@ -41,7 +41,8 @@ class Context:
     that its end is in the counters.
     `kind` is the kind of the routes that run on it, and stays over a suspension. `rc` is `$rc`.
     `reply_headers` (lines) and `reply_body` are added to the next reply; `label` is `$T(id_label)`, 0 until asked for.
-    `avps`, `xavps`, `edits` and `extra` are None until first used; `extra` is for modules, by module name.
+    `avps`, `xavps`, `edits` and `extra` are None until first used; `extra` is for modules, by module name. `fetched`
+    has the values of variables that waited, by their place; compiled scripts make it when they need it.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Context:
         "dst_uri",
         "edits",
         "extra",
+        "fetched",
         "flags",
         "kind",
         "label",
@@ -73,6 +75,9 @@ class Context:
         "vars",
         "xavps",
     )
+
+    # Not set here: few scripts have such variables.
+    fetched: dict[object, Value]
 
     def __init__(self, message: Request, source: Address, socket: Socket, kind: RouteKind) -> None:
         self.message = message

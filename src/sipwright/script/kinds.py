@@ -19,6 +19,7 @@ from sipwright.lang.namespace import (
     ONREPLY_ROUTE,
     READ_VARIABLE,
     ROUTE,
+    UPDATED_VARIABLE,
     VARIABLE,
     ParamKind,
     Part,
@@ -92,8 +93,9 @@ REGEX = ParamKind("regex", "a regular expression", convert=_to_regex, lone_dolla
 LAZY_STR = ParamKind("string", "a string", prepare=prepare_text)
 
 # `Str`: text. `NullableStr`: text, `$null` as "". `Int`: integer. `Status`: integer, 100 to 699. `Regex`: compiled
-# pattern. `LazyStr`: function of the context that gives the text. `WritableVariable`, `ReadVariable`: the variable
-# itself. The route kinds: a Route, or None when a dynamic name is unknown.
+# pattern. `LazyStr`: function of the context that gives the text. `WritableVariable` (which may not be read),
+# `UpdatedVariable` (read and written), `ReadVariable`: the variable itself. The route kinds: a Route, or None when a
+# dynamic name is unknown.
 Str = Annotated[str, STR]
 NullableStr = Annotated[str, OPTIONAL_STR]
 Int = Annotated[int, INT]
@@ -101,6 +103,7 @@ Status = Annotated[int, STATUS]
 Regex = Annotated[re.Pattern[str], REGEX]
 LazyStr = Annotated[Callable[[Any], str], LAZY_STR]
 WritableVariable = Annotated[Variable, VARIABLE]
+UpdatedVariable = Annotated[Variable, UPDATED_VARIABLE]
 ReadVariable = Annotated[Variable, READ_VARIABLE]
 RouteName = Annotated[Route | None, ROUTE]
 FailureRouteName = Annotated[Route | None, FAILURE_ROUTE]

@@ -134,7 +134,9 @@ class FunctionDeclaration:
 
     name: str
     routes: RouteKind
-    suspends: bool
+    suspends: bool | Callable[[Any], bool]
+    runs_routes: bool = False
+    reads: Callable[..., bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +148,28 @@ class PvarDeclaration:
     factory: bool
 
 
-def function(name: str | None = None, *, routes: RouteKind = ANY_ROUTE, suspends: bool = False) -> Callable[[F], F]:
+def function(
+    name: str | None = None,
+    *,
+    routes: RouteKind = ANY_ROUTE,
+    suspends: bool | Callable[[Any], bool] = False,
+    runs_routes: bool = False,
+    reads: Callable[..., bool] | None = None,
+) -> Callable[[F], F]:
     """Declare a script function: a method `(self, ctx, *arguments) -> int`, annotated with kinds.
 
     It is called by the method's name or by `name`; several methods may declare one name with different arities.
-    A result below 0 is false, above 0 true, and 0 ends the script. With `suspends` the method is `async`.
+    A result below 0 is false, above 0 true, and 0 ends the script. With `suspends` the method is `async`; where that
+    depends on the parameters of the module, it is a function of the module, asked once all of them are set, and the
+    method returns an int, or where that function said yes an awaitable of one. With `runs_routes` it returns what
+    running a route returned. `reads(module, ctx, *arguments)` tells whether it would read its `LazyStr` arguments.
     """
 
     def declare(method: F) -> F:
         declared = getattr(method, "script_functions", ())
         method.script_functions = (  # type: ignore[attr-defined]
             *declared,
-            FunctionDeclaration(name or method.__name__, routes, suspends),
+            FunctionDeclaration(name or method.__name__, routes, suspends, runs_routes, reads),
         )
         return method
 

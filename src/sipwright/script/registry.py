@@ -12,6 +12,8 @@ import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, Literal, cast, get_type_hints
 
@@ -25,6 +27,7 @@ from sipwright.lang.namespace import (
     Value,
     Variable,
 )
+from sipwright.lang.runtime import awaited
 from sipwright.script.absent import said_of_function, said_of_module
 from sipwright.script.kinds import prepare_text
 from sipwright.script.module import (
@@ -55,7 +58,8 @@ class Registry:
         self.modules: dict[str, Module] = {}
         self.notes: list[str] = []
         self._ignored: set[str] = set()
-        self._functions: dict[str, list[FunctionSpec]] = {}
+        # Each with what decides whether it suspends, where the parameters of its module do.
+        self._functions: dict[str, list[tuple[FunctionSpec, Callable[[FunctionSpec], FunctionSpec] | None]]] = {}
         self._pvars: dict[str, tuple[Module, PvarDeclaration, Callable[..., Any]]] = {}
         self._transforms: dict[str, tuple[Module, Callable[..., Any], tuple[ParamSpec, ...]]] = {}
         self._services: Services | None = None
@@ -144,7 +148,7 @@ class Registry:
 
     def functions(self, name: str) -> Sequence[FunctionSpec]:
         """Return the declarations of a function."""
-        return self._functions.get(name, ())
+        return [spec if decide is None else decide(spec) for spec, decide in self._functions.get(name, ())]
 
     def variable(
         self, text: str, name: str, inner: Sequence[Part] | None, index: int | Variable | Literal["*"] | None
@@ -240,14 +244,27 @@ class Registry:
             if isinstance(declared.what, FunctionDeclaration):
                 what = declared.what
                 spec = FunctionSpec(
-                    what.name, module.name, method, _param_specs(method, skip=1), what.routes, what.suspends
+                    what.name,
+                    module.name,
+                    method,
+                    _param_specs(method, skip=1),
+                    what.routes,
+                    suspends=what.suspends is True,
+                    runs_routes=what.runs_routes,
+                    reads=None if what.reads is None else partial(what.reads, module),
                 )
-                self._functions.setdefault(what.name, []).append(spec)
+                decide = partial(_decided, module, what.suspends) if callable(what.suspends) else None
+                self._functions.setdefault(what.name, []).append((spec, decide))
             elif isinstance(declared.what, PvarDeclaration):
                 for pvar in declared.what.names:
                     self._pvars[pvar] = (module, declared.what, method)
             else:
                 self._transforms[declared.what] = (module, method, _param_specs(method, skip=1))
+
+
+def _decided(module: Module, suspends: Callable[[Module], bool], spec: FunctionSpec) -> FunctionSpec:
+    """Return the declaration of a function that suspends if its module says so."""
+    return replace(spec, suspends=True, call=awaited(spec.call)) if suspends(module) else spec
 
 
 class Declared:

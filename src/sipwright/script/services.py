@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from sipwright.lang.namespace import Route, RouteKind
 from sipwright.script.context import Context
 from sipwright.script.store import Store
-from sipwright.script.suspend import Continuation, Suspension
+from sipwright.script.suspend import Continuation, Suspension, Wait
 from sipwright.timerqueue import TimerQueue
 from sipwright.transaction.timers import TimerSettings
 
@@ -108,6 +108,16 @@ class Services(Protocol):
 
     def unsuspend(self, suspension: Suspension) -> None:
         """Take a suspension back, in the script that made it: it was of no use after all, and the script goes on."""
+
+    def hold(self, wait: Wait) -> bool:
+        """Suspend a script that waits for a variable, in whatever route and with whatever message.
+
+        The script does not see it: nothing is sent and no transaction made, but retransmissions are absorbed, and the
+        CANCEL of an INVITE ends it. False: too many are suspended; then nothing has changed.
+        """
+
+    def go_on(self, wait: Wait, value: Any) -> bool:
+        """Go on with a script that waits for a variable, now that its value is there. False: it ended before."""
 
     def resume(self, suspension: Suspension, continuation: Continuation) -> bool:
         """Go on with a suspended script: run a route, or continue in place with a value. False: it ended before."""

@@ -5,6 +5,9 @@ A module that has to wait makes a `Suspension` (or a subclass with what it must 
 first of an answer, an error, a timeout, a CANCEL, the end of the transaction or of the worker takes the suspension
 out of the table, and whoever comes later finds it ended and does nothing.
 
+A script that waits for the value of a variable (`Wait`) is in the same table, but it does not see that: nothing is
+sent, and the transaction stays what it is.
+
 This file knows no clock: the owner calls `sweep()` at regular moments, and a suspension that has seen too many of
 them is overdue. That makes the guard against forgotten suspensions free for all the others.
 """
@@ -16,6 +19,7 @@ from typing import Any
 
 from sipwright.lang.namespace import Route
 from sipwright.script.context import Context
+from sipwright.transaction.table import TransactionTable
 
 
 class Suspension:
@@ -38,9 +42,38 @@ class Suspension:
         return (yield self)
 
 
+class Wait(Suspension):
+    """What a script waits for that reads a variable; to be made, given to `Services.hold`, and awaited.
+
+    `outer` is the suspension that the context has besides, by a `t_suspend()` before. Each function of `then` is
+    called with the context once the script has ended. Where the request has no transaction, `table` has its `key`
+    meanwhile, so that retransmissions are absorbed.
+    """
+
+    __slots__ = ("key", "outer", "table", "then")
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.outer: Suspension | None = None
+        self.then: tuple[Callable[[Context], object], ...] = ()
+        self.table: TransactionTable | None = None
+        self.key = b""
+
+    def let_go(self) -> None:
+        """Have retransmissions of the request absorbed no longer."""
+        if self.table is not None:
+            self.table.let_go(self.key)
+            self.table = None
+
+    def abandoned(self) -> None:
+        """Let the request go."""
+        self.let_go()
+
+
 class Suspensions:
     """The suspended transactions of one worker: at most `limit` of them, each for at most `sweeps` sweeps.
 
+    A limit of 0 is for a worker that stops: nothing is suspended any more, but scripts still get their variables.
     `overdue(context)` is told of one that lasted too long, after it has ended.
     """
 
@@ -67,6 +100,28 @@ class Suspensions:
         pending[suspension] = None
         return True
 
+    def add_wait(self, wait: Wait) -> bool:
+        """Have a context wait for a variable, suspended or not. False: the limit is reached."""
+        pending = self._pending
+        if len(pending) >= self.limit > 0:
+            return False
+        context = wait.context
+        wait.outer = context.suspension
+        context.suspension = wait
+        wait.sweep = self._sweep
+        pending[wait] = None
+        return True
+
+    def take_wait(self, wait: Wait) -> bool:
+        """End a wait, as `take`; a suspension that was there before it is there again."""
+        if not self.take(wait):
+            return False
+        wait.let_go()
+        outer = wait.outer
+        if outer is not None and not outer.ended:
+            wait.context.suspension = outer
+        return True
+
     def take(self, suspension: Suspension) -> bool:
         """End a suspension. True for the first caller only: it, and nobody else, may go on with the script."""
         if suspension.ended:
@@ -83,6 +138,8 @@ class Suspensions:
         suspension.abandoned()
         if suspension.coroutine is not None:
             suspension.coroutine.close()
+        if isinstance(suspension, Wait) and suspension.outer is not None:
+            self.abandon(suspension.outer)
         return True
 
     def sweep(self) -> None:

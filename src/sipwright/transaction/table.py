@@ -18,15 +18,18 @@ AnyServerTransaction: TypeAlias = InviteServerTransaction | NonInviteServerTrans
 class TransactionTable:
     """All server transactions of a worker, found by the requests that belong to them.
 
+    Also the requests that are held, because it is not known yet whether they get a transaction.
+
     The host's `ended` has to call `remove`. `created`, `ended` and `absorbed` (retransmissions, and ACKs that belong
     to a transaction) only grow; `live` is how many there are now.
     """
 
-    __slots__ = ("_new_key", "_new_request", "_transactions", "_unacknowledged", "absorbed", "created")
+    __slots__ = ("_held", "_new_key", "_new_request", "_transactions", "_unacknowledged", "absorbed", "created")
 
     def __init__(self) -> None:
         self._transactions: dict[bytes, AnyServerTransaction] = {}
         self._unacknowledged: dict[DialogKey, Retransmission2xx] = {}
+        self._held: dict[bytes, Any] = {}
         # The request that was last found to be new, and its key: most often its transaction is made next, and making
         # the key again costs 0.3 us.
         self._new_request: Request | None = None
@@ -44,6 +47,9 @@ class TransactionTable:
         key = server_key(request)
         transaction = self._transactions.get(key)
         if transaction is None:
+            if self._held and key in self._held:
+                self.absorbed += 1
+                return True
             self._new_request = request
             self._new_key = key
             return False
@@ -66,6 +72,25 @@ class TransactionTable:
             return invite
         self._transactions[key] = transaction = NonInviteServerTransaction(host, key, request, peer, reliable)
         return transaction
+
+    def hold(self, request: Request, user: Any) -> bytes | None:
+        """Absorb the retransmissions of a new request without making its transaction, until `let_go` of the key.
+
+        For a TU that has to wait before it knows whether it wants one. None: there is a transaction.
+        """
+        key = self._new_key if request is self._new_request else server_key(request)
+        if key in self._transactions or key in self._held:
+            return None
+        self._held[key] = user
+        return key
+
+    def let_go(self, key: bytes) -> None:
+        """End `hold`."""
+        del self._held[key]
+
+    def held_for_cancel(self, request: Request) -> Any:
+        """Return the user of the INVITE that a CANCEL is for, where that is held; None where it is not."""
+        return self._held.get(cancelled_key(request))
 
     def match(self, request: Request) -> AnyServerTransaction | None:
         """Return the transaction that a request belongs to (17.2.3): its own, or for an ACK that of the INVITE."""
