@@ -42,10 +42,10 @@ class Receiver:
         "_account",
         "_cancelled",
         "_log",
-        "_match_cancel",
         "_replier",
         "_start",
         "_stats",
+        "_table",
         "_when_ended",
         "hand_over",
         "is_retiring",
@@ -63,7 +63,7 @@ class Receiver:
         log: logging.Logger,
     ) -> None:
         self._absorb = table.receive
-        self._match_cancel = table.match_cancel
+        self._table = table
         self._start = runner.start
         self._account = runner.account
         self._when_ended = runner.when_ended
@@ -129,7 +129,9 @@ class Receiver:
             self._when_ended(context, self._account)
 
     def _is_cancel_of_ours(self, request: Request) -> bool:
-        return request.method == "CANCEL" and self._match_cancel(request) is not None
+        return request.method == "CANCEL" and (
+            self._table.match_cancel(request) is not None or self._table.held_for_cancel(request) is not None
+        )
 
     def _cancel(self, context: Context) -> None:
         """Handle a CANCEL: at once when its INVITE is suspended, otherwise in the script, which may leave it alone."""
