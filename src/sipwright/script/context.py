@@ -33,6 +33,18 @@ class Socket(Protocol):
         """Send bytes to an address; failures are counted by the socket, never raised."""
 
 
+class Handling:
+    """Which context is being handled now: lines of the log carry its ids. None between messages.
+
+    Whoever begins to work on a context sets it, and puts back what was there when that is done.
+    """
+
+    __slots__ = ("context",)
+
+    def __init__(self) -> None:
+        self.context: Context | None = None
+
+
 class Context:
     """What a script knows and has changed about one message.
 
