@@ -9,24 +9,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import logging.handlers
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import ClassVar
 
 import sipwright
 from sipwright.cli.check import add_defines, parse_defines, report
 from sipwright.engine.worker import Worker
 from sipwright.errors import ArgumentError, CommandError
 from sipwright.script.loader import Script, load_script
-from sipwright.script.loglevels import level_of
 from sipwright.script.settings import ListenAddress, Settings, parse_listen
+from sipwright.workers.log import LogSettings, OpenLog, log_settings, open_log
 
 logger = logging.getLogger("sipwright")
-
-SYSLOG = Path("/dev/log")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="stay in the foreground; accepted as in Kamailio, and always so in this version",
     )
     parser.add_argument("-E", dest="to_stderr", action="store_true", help="log to stderr, whatever the script says")
+    parser.add_argument(
+        "--log-engine",
+        metavar="json[:FLAGS]",
+        help="the form of the log, whatever the script says: one JSON object a line instead of text",
+    )
     add_defines(parser)
 
 
@@ -58,12 +58,16 @@ def main(options: argparse.Namespace) -> int:
         raise CommandError("no script is named: sipwright run -f FILE")
     script = load_script(options.file, parse_defines(options.defines))
     listen = listen_addresses(options.listen, script.settings)
+    how_to_log = _log_settings(script.settings, options)
     if options.check_only:
         return report(script)
-    start_log(script.settings, to_stderr=options.to_stderr)
-    for note in _notes(script):
-        logger.info("note: %s", note)
-    asyncio.run(serve(script, listen))
+    log = open_log(how_to_log, 0)
+    try:
+        for note in _notes(script):
+            logger.info("note: %s", note)
+        asyncio.run(serve(script, listen, log))
+    finally:
+        log.close()
     return 0
 
 
@@ -83,11 +87,19 @@ def listen_addresses(options: Sequence[str], settings: Settings) -> list[ListenA
     return addresses or [ListenAddress("udp", "0.0.0.0", settings.port)]  # noqa: S104  as in Kamailio
 
 
-async def serve(script: Script, listen: Sequence[ListenAddress]) -> None:
+def _log_settings(settings: Settings, options: argparse.Namespace) -> LogSettings:
+    try:
+        return log_settings(settings, to_stderr=options.to_stderr, engine=options.log_engine)
+    except ArgumentError as error:
+        raise CommandError(f"--log-engine={options.log_engine}: {error.message}") from None
+
+
+async def serve(script: Script, listen: Sequence[ListenAddress], log: OpenLog) -> None:
     """Run one worker until a signal comes. StartError: it cannot listen."""
     loop = asyncio.get_running_loop()
     signals = _Signals(loop)
     worker = Worker(script, listen)
+    log.follow(worker.services)
     worker.start()
     addresses = " ".join(str(ListenAddress(socket.proto, *socket.address)) for socket in worker.sockets)
     print(f"sipwright {sipwright.__version__} is ready on {addresses}", file=sys.stderr, flush=True)
@@ -104,21 +116,6 @@ async def serve(script: Script, listen: Sequence[ListenAddress]) -> None:
         stopping.cancel()
 
 
-class _Syslog(logging.handlers.SysLogHandler):
-    """The system's log, which knows Kamailio's levels."""
-
-    priority_map: ClassVar = {
-        **logging.handlers.SysLogHandler.priority_map,
-        "NOTICE": "notice",
-        "ALERT": "alert",
-        "BUG": "crit",
-    }
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line; what a message had that is not UTF-8 is shown as an escape, or the line would be lost."""
-        return super().format(record).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 class _Signals:
     """SIGTERM and SIGINT as two events, the second for those who cannot wait."""
 
@@ -130,20 +127,6 @@ class _Signals:
 
     def _came(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
-
-
-def start_log(settings: Settings, *, to_stderr: bool) -> logging.Handler:
-    """Send the log where the script or `-E` says, from the level of the script's `debug` on."""
-    handler: logging.Handler
-    if to_stderr or settings.log_stderror or not SYSLOG.exists():
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "%H:%M:%S"))
-    else:
-        handler = _Syslog(str(SYSLOG), _Syslog.LOG_DAEMON)
-        handler.setFormatter(logging.Formatter("sipwright[%(process)d]: %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(level_of(settings.debug))
-    return handler
 
 
 def _notes(script: Script) -> list[str]:

@@ -15,10 +15,11 @@ from sipwright.engine.stats import Counters
 from sipwright.engine.trace import Trace
 from sipwright.errors import SipParseError
 from sipwright.lang.namespace import RouteKind
-from sipwright.script.context import Address, Context, Socket
+from sipwright.script.context import Address, Context, Handling, Socket
 from sipwright.sip import build
 from sipwright.sip.message import Request, Response
 from sipwright.sip.parse import parse
+from sipwright.transaction.state import State
 from sipwright.transaction.table import TransactionTable
 
 REQUEST = RouteKind.REQUEST
@@ -27,7 +28,19 @@ REQUEST = RouteKind.REQUEST
 class Receiver:
     """Takes datagrams. `cancel(context)` handles a CANCEL that the script has not, see `engine.services`."""
 
-    __slots__ = ("_absorb", "_cancelled", "_log", "_replier", "_runner", "_start", "_stats", "is_stopping", "trace")
+    __slots__ = (
+        "_absorb",
+        "_cancelled",
+        "_handling",
+        "_log",
+        "_replier",
+        "_runner",
+        "_start",
+        "_stats",
+        "_table",
+        "is_stopping",
+        "trace",
+    )
 
     def __init__(
         self,
@@ -35,14 +48,17 @@ class Receiver:
         runner: Runner,
         replier: Replier,
         cancelled: Callable[[Context, bool], bool],
+        handling: Handling,
         stats: Counters,
         log: logging.Logger,
     ) -> None:
+        self._table = table
         self._absorb = table.receive
         self._runner = runner
         self._start = runner.start
         self._replier = replier
         self._cancelled = cancelled
+        self._handling = handling
         self._stats = stats
         self._log = log
         self.is_stopping = False
@@ -62,16 +78,17 @@ class Receiver:
                 self._response(message, source)
         except Exception:
             self._log.exception("fault in handling a datagram from %s: %r", source, data)
+        self._handling.context = None
 
     def _request(self, request: Request, source: Address, socket: Socket) -> None:
         self._stats.received_requests += 1
-        if self._absorb(request):
-            if self.trace is not None:
-                self.trace("absorb", None, {"request": request})
-            return
-        context = Context(request, source, socket, REQUEST)
         if self.trace is not None:
-            self.trace("receive", context, {"request": request})
+            self._trace_absorbed(request, source)
+        if self._absorb(request):
+            return
+        self._handling.context = context = Context(request, source, socket, REQUEST)
+        if self.trace is not None:
+            self.trace("receive", context, {"request": request, "source": source})
         method = request.method
         if method == "ACK":
             if self._replier.is_stateless_tag(request.to_tag):
@@ -87,6 +104,14 @@ class Receiver:
             return
         self._start(context)
 
+    def _trace_absorbed(self, request: Request, source: Address) -> None:
+        """Tell of a request that its transaction absorbs, before it sends anything."""
+        transaction = self._table.match(request)
+        # The ACK of a 2xx is the script's, though its INVITE's transaction is found.
+        if transaction is not None and (request.method != "ACK" or transaction.state is not State.ACCEPTED):
+            assert self.trace is not None
+            self.trace("absorb", None, {"message": request, "source": source})
+
     def _cancel(self, context: Context) -> None:
         """Handle a CANCEL: at once when its INVITE is suspended, otherwise in the script, which may leave it alone."""
         if self._cancelled(context, True):
@@ -99,7 +124,8 @@ class Receiver:
         # Nothing is relayed, so no response is expected: a stray one is counted and dropped.
         self._stats.received_replies += 1
         self._stats.stray_replies += 1
-        self._log.debug("< %s %d from %s belongs to no transaction", response.cseq_method, response.status, source)
+        if self.trace is not None:
+            self.trace("stray", None, {"message": response, "source": source})
 
     def _refuse(self, data: bytes, source: Address, socket: Socket, error: SipParseError) -> None:
         if not data.strip(b"\r\n\0 "):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sipwright.engine.core import Core
+from sipwright.engine.eventlog import EventLog
 from sipwright.engine.garbage import Garbage
 from sipwright.engine.trace import Trace
 from sipwright.jsonrpc.client import Client
@@ -54,6 +55,7 @@ class Worker:
             rpc_client=rpc_client,
             log=logger,
             trace=trace,
+            event_log=EventLog(logger),
         )
         self.services = self.core.services
         self.sockets: list[UdpSocket] = []
