@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -8,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from sipwright.cli import run
 from sipwright.cli.run import listen_addresses
 from sipwright.errors import CommandError
-from sipwright.script.loglevels import NOTICE
 from sipwright.script.settings import Settings, parse_listen
 from sipwright.testing.fakerpc import FakeRpcServer, never
 
@@ -57,7 +56,7 @@ def test_it_says_ready_answers_and_ends_on_sigterm(
     assert command("send", "OPTIONS", f"sip:alice@127.0.0.1:{free_port}").status == 0
     process.signal(signal.SIGTERM)
     assert process.wait() == 0
-    assert "INFO <script>: asked for alice" in process.log
+    assert re.search(r"INFO \[w[0-3] \S+ z9hG4bK\S+\] <script>: asked for alice", process.log)
 
 
 def test_a_second_signal_does_not_wait_for_what_is_suspended(
@@ -114,18 +113,6 @@ def test_addresses_of_the_command_line_are_beside_those_of_the_script() -> None:
 
 def test_without_any_address_every_ipv4_address_is_listened_on() -> None:
     assert [str(address) for address in listen_addresses([], Settings(port=5070))] == ["udp:0.0.0.0:5070"]
-
-
-@pytest.mark.usefixtures("_log_is_put_back")
-def test_a_script_can_have_the_log_in_syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "SYSLOG", tmp_path / "log")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
-        syslog.bind(str(run.SYSLOG))
-        handler = run.start_log(Settings(log_stderror=False), to_stderr=False)
-        run.logger.log(NOTICE, "asked")
-        handler.close()
-        daemon, notice = 3, 5
-        assert syslog.recv(1000).startswith(b"<%d>sipwright[" % (8 * daemon + notice))
 
 
 def test_a_malformed_address_is_a_command_error() -> None:

@@ -188,6 +188,7 @@ class FakeNamespace:
         self.modules: list[str] = []
         self.params: list[tuple[str, str, int | str]] = []
         self.globals: list[tuple[str, list[int | str]]] = []
+        self.texts: dict[str, Lines] = {}
 
     def load_module(self, name: str) -> None:
         if name.removesuffix(".so") not in ("fake", "other"):
@@ -211,6 +212,12 @@ class FakeNamespace:
             raise ArgumentError("children is a number")
         self.globals.append((name, list(value)))
         return "mhomed has no effect" if name == "mhomed" else None
+
+    def takes_variables(self, name: str) -> bool:
+        return name == "motto"
+
+    def set_global_text(self, name: str, parts: Sequence[Part]) -> None:
+        self.texts[name] = Lines(parts)
 
     def functions(self, name: str) -> Sequence[FunctionSpec]:
         return [spec for spec in FUNCTIONS if spec.name == name]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sipwright.lang.compiler import Program, compile_file, compile_script
-from sipwright.lang.namespace import FunctionSpec, ParamKind, ParamSpec, RouteKind, Value, Variable
+from sipwright.lang.namespace import FunctionSpec, ParamKind, ParamSpec, Part, RouteKind, Value, Variable
 
 ANYTHING = ParamKind("anything", "anything", convert=lambda value: value, textual=False)
 
@@ -219,6 +219,11 @@ class OpenNamespace:
 
     def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
         return None
+
+    def takes_variables(self, name: str) -> bool:
+        return name == "log_prefix"
+
+    def set_global_text(self, name: str, parts: Sequence[Part]) -> None: ...
 
     def functions(self, name: str) -> Sequence[FunctionSpec]:
         def call(context: Any, *arguments: Value) -> int:

@@ -102,3 +102,20 @@ def test_loops_are_limited_as_the_script_says(script: Compile) -> None:
     compiled = script("max_while_loops=0\nrequest_route { while ($var(i) < 1000) { $var(i) = $var(i) + 1; } }\n")
     compiled.run()
     assert compiled.context.vars == {"i": 1000}
+
+
+def test_a_text_with_variables_may_name_those_of_modules_that_are_loaded_after_it(script: Compile) -> None:
+    compiled = script('motto="$rm of $var(x){s.len}"; loadmodule "fake.so"\n' + ROUTE)
+    compiled.run(rm="INVITE")
+    assert compiled.namespace.texts["motto"](compiled.context) == "INVITE of 0{s.len}"
+    assert compiled.program.settings["motto"] == [("$rm of $var(x){s.len}",)]
+    assert compiled.namespace.globals == []
+
+
+def test_faults_in_a_text_with_variables_point_at_the_variable(faults: Faults) -> None:
+    errors = faults('motto="{$rm $xx}"\nmotto=yes\nmotto="a $"\n' + ROUTE)
+    assert [(e.line, e.column, e.message) for e in errors] == [
+        (1, 13, "unknown variable $xx"),
+        (2, 7, "motto is one string, in quotes"),
+        (3, 10, "a variable name must follow '$'; a dollar sign in a string is written '$$'"),
+    ]

@@ -10,7 +10,7 @@ import pytest
 
 from sipwright.errors import ConfigErrors
 from sipwright.lang.namespace import RouteKind, Value, Variable
-from sipwright.script.context import Context
+from sipwright.script.context import Context, Handling
 from sipwright.script.registry import Registry
 from sipwright.script.settings import Settings
 from sipwright.script.store import MemoryStores
@@ -61,6 +61,7 @@ class FakeServices:
         handler = logging.Handler()
         handler.emit = lambda record: self.lines.append((record.levelname, record.getMessage()))  # type: ignore[method-assign]
         self.log.addHandler(handler)
+        self.handling = Handling()
         self.fake_clock = FakeClock()
         self.clock = self.fake_clock.time
         self.timers = self.fake_clock.timers
@@ -73,6 +74,9 @@ class FakeServices:
         self.event_routes: list[str] = []
         self.routes: dict[tuple[RouteKind, str], Any] = {}
         self.replies: list[tuple[int, str]] = []
+
+    def set_log_level(self, level: int) -> None:
+        self.log.setLevel(level)
 
     def wall_clock(self) -> float:
         return self.time

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sipwright.errors import ArgumentError
-from sipwright.script.settings import ListenAddress, Settings, parse_listen, split_host_port
+from sipwright.lang.namespace import Variable
+from sipwright.script.settings import ListenAddress, Settings, parse_listen, parse_log_engine, split_host_port
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,32 @@ def test_a_parameter_without_effect_is_accepted_with_a_note() -> None:
     assert Settings().set_global("children", [2]) is None
 
 
+def test_parameters_of_the_log_are_taken() -> None:
+    settings = Settings()
+    settings.set_global("log_engine_type", ["json"])
+    assert settings.set_global("log_engine_data", ["cMj"]) is None
+    settings.set_global("log_facility", ["LOG_LOCAL3"])
+    settings.set_global("log_name", ["sip-5080"])
+    settings.set_global("log_prefix_mode", [1])
+    settings.set_text("log_prefix", ["{", Variable("$x", lambda context: context), "} "])
+    assert (settings.log_engine, settings.log_engine_data, settings.log_facility) == ("json", "cMj", 19)
+    assert (settings.log_name, settings.log_prefix_mode) == ("sip-5080", 1)
+    assert settings.log_prefix is not None
+    assert settings.log_prefix("INVITE") == "{INVITE} "
+    settings.set_global("log_engine_type", [""])
+    assert settings.log_engine == ""
+
+
+def test_flags_of_the_log_engine_without_effect_are_noted() -> None:
+    note = "log_engine_data: N, U has no effect here"
+    assert Settings().set_global("log_engine_data", ["UMN"]) == note
+
+
+def test_a_log_engine_is_named_with_its_flags() -> None:
+    assert parse_log_engine("json") == ("json", "")
+    assert parse_log_engine("json:Mj") == ("json", "Mj")
+
+
 def test_an_unknown_parameter_is_an_error_with_a_suggestion() -> None:
     with pytest.raises(ArgumentError) as caught:
         Settings().set_global("chidren", [2])
@@ -106,10 +133,18 @@ def test_an_unknown_parameter_is_an_error_with_a_suggestion() -> None:
     ("name", "value", "message"),
     [
         ("children", ["many"], "global parameter 'children' is an integer, not 'many'"),
-        ("children", [0], "global parameter 'children' must be at least 1, not 0"),
+        ("children", [0], "global parameter 'children' must be from 1 to 999, not 0"),
         ("port", [70000], "global parameter 'port' must be from 1 to 65535, not 70000"),
         ("log_stderror", ["maybe"], "global parameter 'log_stderror' is yes or no, not 'maybe'"),
         ("debug", [1, 2], "global parameter 'debug' takes one value"),
+        ("log_engine_type", ["xml"], "unknown log engine 'xml': there is 'json', and text without one"),
+        (
+            "log_engine_type",
+            ["udp"],
+            "log engine 'udp' is not supported: let syslog send the log on, or choose 'json'",
+        ),
+        ("log_engine_data", ["Mx"], "log engine 'json' has no flag 'x', only a, A, c, j, M, N, p and U"),
+        ("log_name", ["a b"], "log_name is one word without ':', '[' and ']', not 'a b'"),
     ],
 )
 def test_a_wrong_value_is_an_error(name: str, value: list[int | str], message: str) -> None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import logging.handlers
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import sipwright
 from sipwright.cli.check import add_defines, parse_defines, report
@@ -23,14 +22,13 @@ from sipwright.engine.listen import open_sockets
 from sipwright.engine.worker import Worker
 from sipwright.errors import ArgumentError, CommandError
 from sipwright.script.loader import Script, load_script
-from sipwright.script.loglevels import level_of
 from sipwright.script.settings import ListenAddress, Settings, parse_listen
+from sipwright.workers.log import OpenLog, log_settings, open_log
+from sipwright.workers.steering import MAX_WORKERS
+from sipwright.workers.supervisor import Configuration, Supervisor
 from sipwright.workers.supervisor import Options as ServerOptions
-from sipwright.workers.supervisor import Supervisor
 
 logger = logging.getLogger("sipwright")
-
-SYSLOG = Path("/dev/log")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-P", dest="pid_file", type=Path, metavar="FILE", help="write the process id here")
     parser.add_argument("-u", dest="user", metavar="USER", help="become this user once the sockets are open")
     parser.add_argument("-g", dest="group", metavar="GROUP", help="become this group once the sockets are open")
+    parser.add_argument(
+        "--log-engine",
+        metavar="json[:FLAGS]",
+        help="the form of the log, whatever the script says: one JSON object a line instead of text",
+    )
     add_defines(parser)
 
 
@@ -72,33 +75,33 @@ def main(options: argparse.Namespace) -> int:
     """Run the server until it is told to stop; with -c check the script."""
     if options.file is None:
         raise CommandError("no script is named: sipwright run -f FILE")
-    defines = parse_defines(options.defines)
-    script = load_script(options.file, defines)
-    listen = listen_addresses(options.listen, script.settings)
+    load = partial(_load, options, parse_defines(options.defines))
+    configuration = load()
     if options.check_only:
-        return report(script)
-    start_log(script.settings, to_stderr=options.to_stderr)
-    for note in script.notes:
-        logger.info("note: %s", note)
-    if options.foreground == 1:
-        if (options.workers or script.settings.children or 1) > 1:
-            logger.info("note: with -D there is one worker")
-        asyncio.run(serve(script, listen))
-        return 0
-    Supervisor(
-        script,
-        lambda: load_script(options.file, defines),
-        lambda loaded: listen_addresses(options.listen, loaded.settings),
-        ServerOptions(
-            workers=options.workers,
-            pid_file=options.pid_file,
-            user=options.user,
-            group=options.group,
-            steering=_steering(os.environ.get("SIPWRIGHT_STEERING", "kernel")),
-        ),
-        _announce,
-    ).run()
+        return report(configuration.script)
+    log = open_log(configuration.log, 0 if options.foreground == 1 else None)
+    try:
+        for note in configuration.script.notes:
+            logger.info("note: %s", note)
+        if options.foreground == 1:
+            if (options.workers or configuration.script.settings.children or 1) > 1:
+                logger.info("note: with -D there is one worker")
+            asyncio.run(serve(configuration.script, configuration.listen, log))
+        else:
+            Supervisor(configuration, load, _server_options(options), _announce).run()
+    finally:
+        log.close()
     return 0
+
+
+def _server_options(options: argparse.Namespace) -> ServerOptions:
+    return ServerOptions(
+        workers=options.workers,
+        pid_file=options.pid_file,
+        user=options.user,
+        group=options.group,
+        steering=_steering(os.environ.get("SIPWRIGHT_STEERING", "kernel")),
+    )
 
 
 def _announce(listen: Sequence[ListenAddress], workers: int) -> None:
@@ -108,8 +111,8 @@ def _announce(listen: Sequence[ListenAddress], workers: int) -> None:
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes")
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers, 1 to {MAX_WORKERS}")
     return int(text)
 
 
@@ -135,12 +138,22 @@ def listen_addresses(options: Sequence[str], settings: Settings) -> list[ListenA
     return addresses or [ListenAddress("udp", "0.0.0.0", settings.port)]  # noqa: S104  as in Kamailio
 
 
-async def serve(script: Script, listen: list[ListenAddress]) -> None:
+def _load(options: argparse.Namespace, defines: Mapping[str, str]) -> Configuration:
+    script = load_script(options.file, defines)
+    try:
+        log = log_settings(script.settings, to_stderr=options.to_stderr, engine=options.log_engine)
+    except ArgumentError as error:
+        raise CommandError(f"--log-engine={options.log_engine}: {error.message}") from None
+    return Configuration(script, listen_addresses(options.listen, script.settings), log)
+
+
+async def serve(script: Script, listen: list[ListenAddress], log: OpenLog) -> None:
     """Run one worker in this process until a signal comes. StartError: it cannot listen."""
     loop = asyncio.get_running_loop()
     signals = _Signals(loop)
     (sockets,) = open_sockets(listen)
     worker = Worker(script, listen, sockets)
+    log.follow(worker.services)
     worker.start()
     worker.read()
     _announce(listen, 1)
@@ -157,21 +170,6 @@ async def serve(script: Script, listen: list[ListenAddress]) -> None:
         stopping.cancel()
 
 
-class _Syslog(logging.handlers.SysLogHandler):
-    """The system's log, which knows Kamailio's levels."""
-
-    priority_map: ClassVar = {
-        **logging.handlers.SysLogHandler.priority_map,
-        "NOTICE": "notice",
-        "ALERT": "alert",
-        "BUG": "crit",
-    }
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line; what a message had that is not UTF-8 is shown as an escape, or the line would be lost."""
-        return super().format(record).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 class _Signals:
     """SIGTERM and SIGINT as two events, the second for those who cannot wait."""
 
@@ -183,17 +181,3 @@ class _Signals:
 
     def _came(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
-
-
-def start_log(settings: Settings, *, to_stderr: bool) -> logging.Handler:
-    """Send the log where the script or `-E` says, from the level of the script's `debug` on."""
-    handler: logging.Handler
-    if to_stderr or settings.log_stderror or not SYSLOG.exists():
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "%H:%M:%S"))
-    else:
-        handler = _Syslog(str(SYSLOG), _Syslog.LOG_DAEMON)
-        handler.setFormatter(logging.Formatter("sipwright[%(process)d]: %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(level_of(settings.debug))
-    return handler

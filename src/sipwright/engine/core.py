@@ -30,8 +30,8 @@ class Core:
     tags, `stateless_prefix` is that of the answers without transaction of all workers of the server; `index` is the
     worker's among them; `first_label` (random too) begins the numbers of its transactions; `rpc_client` makes the
     JSON-RPC client of module jsonrpc; `shared_store` gives the stores that workers share (default: stores of this
-    process); `trace` is told everything that happens. Give datagrams to `receive(data, source, socket)` after
-    `start()`.
+    process). `trace` is told everything that happens; without one `event_log` is, while the log's level is DEBUG. Give
+    datagrams to `receive(data, source, socket)` after `start()`.
     """
 
     __slots__ = ("_receiver", "_script", "_table", "_timers", "receive", "services")
@@ -51,6 +51,7 @@ class Core:
         shared_store: Callable[[str], Store] | None = None,
         log: logging.Logger,
         trace: Trace | None = None,
+        event_log: Trace | None = None,
     ) -> None:
         self._script = script
         self._timers = timers
@@ -71,17 +72,25 @@ class Core:
             shared_store=MemoryStores(clock).open if shared_store is None else shared_store,
             stats=stats,
             log=log,
+            event_log=event_log if trace is None else None,
         )
         runner = Runner(
-            script.request_route, script.files, services.suspensions, services.reply, services.release, stats, log
+            script.request_route,
+            script.files,
+            services.suspensions,
+            services.reply,
+            services.release,
+            services.handling,
+            stats,
+            log,
         )
         services.start_runner(runner)
         script.reporter.report = runner.report
-        self._receiver = Receiver(table, runner, services.replier, services.cancel, stats, log)
+        self._receiver = Receiver(table, runner, services.replier, services.cancel, services.handling, stats, log)
         self.receive = self._receiver.receive
-        if trace is not None:
-            services.set_trace(trace)
-            self._receiver.trace = runner.trace = trace
+        services.trace_too(runner, self._receiver)
+        services.set_trace(trace)
+        services.follow_log_level()
 
     def start(self) -> None:
         """Start the modules and the guard over suspensions."""

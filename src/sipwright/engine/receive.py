@@ -19,10 +19,11 @@ from sipwright.engine.stats import Counters
 from sipwright.engine.trace import Trace
 from sipwright.errors import SipParseError
 from sipwright.lang.namespace import RouteKind
-from sipwright.script.context import Address, Context, Socket
+from sipwright.script.context import Address, Context, Handling, Socket
 from sipwright.sip import build
 from sipwright.sip.message import Message, Request, Response
 from sipwright.sip.parse import parse
+from sipwright.transaction.state import State
 from sipwright.transaction.table import TransactionTable
 
 REQUEST = RouteKind.REQUEST
@@ -41,6 +42,7 @@ class Receiver:
         "_absorb",
         "_account",
         "_cancelled",
+        "_handling",
         "_log",
         "_replier",
         "_start",
@@ -59,9 +61,11 @@ class Receiver:
         runner: Runner,
         replier: Replier,
         cancelled: Callable[[Context, bool], bool],
+        handling: Handling,
         stats: Counters,
         log: logging.Logger,
     ) -> None:
+        self._table = table
         self._absorb = table.receive
         self._table = table
         self._start = runner.start
@@ -69,6 +73,7 @@ class Receiver:
         self._when_ended = runner.when_ended
         self._replier = replier
         self._cancelled = cancelled
+        self._handling = handling
         self._stats = stats
         self._log = log
         self.is_stopping = False
@@ -90,12 +95,13 @@ class Receiver:
                 self._response(message, source, socket)
         except Exception:
             self._log.exception("fault in handling a datagram from %s: %r", source, data)
+        self._handling.context = None
 
     def _request(self, request: Request, source: Address, socket: Socket) -> None:
+        if self.trace is not None:
+            self._trace_absorbed(request, source)
         if self._absorb(request):
             self._stats.received_requests += 1
-            if self.trace is not None:
-                self.trace("absorb", None, {"request": request})
             return
         if self.hand_over is not None:
             if self.is_retiring and self._is_cancel_of_ours(request):
@@ -105,12 +111,16 @@ class Receiver:
                 return
             if self.hand_over(request, source, socket):
                 if self.trace is not None:
-                    self.trace("hand_over", None, {"request": request})
+                    self.trace("hand_over", None, {"message": request, "source": source})
                 return
         self._stats.received_requests += 1
-        context = Context(request, source, socket, REQUEST)
         if self.trace is not None:
-            self.trace("receive", context, {"request": request})
+            self._trace_absorbed(request, source)
+        if self._absorb(request):
+            return
+        self._handling.context = context = Context(request, source, socket, REQUEST)
+        if self.trace is not None:
+            self.trace("receive", context, {"request": request, "source": source})
         method = request.method
         if method == "ACK":
             if self._replier.is_stateless_tag(request.to_tag):
@@ -133,6 +143,14 @@ class Receiver:
             self._table.match_cancel(request) is not None or self._table.held_for_cancel(request) is not None
         )
 
+    def _trace_absorbed(self, request: Request, source: Address) -> None:
+        """Tell of a request that its transaction absorbs, before it sends anything."""
+        transaction = self._table.match(request)
+        # The ACK of a 2xx is the script's, though its INVITE's transaction is found.
+        if transaction is not None and (request.method != "ACK" or transaction.state is not State.ACCEPTED):
+            assert self.trace is not None
+            self.trace("absorb", None, {"message": request, "source": source})
+
     def _cancel(self, context: Context) -> None:
         """Handle a CANCEL: at once when its INVITE is suspended, otherwise in the script, which may leave it alone."""
         if self._cancelled(context, True):
@@ -150,7 +168,8 @@ class Receiver:
         # Nothing is relayed, so no response is expected: a stray one is counted and dropped.
         self._stats.received_replies += 1
         self._stats.stray_replies += 1
-        self._log.debug("< %s %d from %s belongs to no transaction", response.cseq_method, response.status, source)
+        if self.trace is not None:
+            self.trace("stray", None, {"message": response, "source": source})
 
     def _refuse(self, data: bytes, source: Address, socket: Socket, error: SipParseError) -> None:
         if not data.strip(b"\r\n\0 "):

@@ -102,7 +102,7 @@ class Replier:
         target = build.reply_target(request, context.source)
         self._stats.sent_replies += 1
         if self.trace is not None:
-            self.trace("reply_stateless", context, {"data": data})
+            self.trace("reply_stateless", context, {"data": data, "address": target})
         context.socket.send(data, target)
         if status >= 200:
             self._answered(context)

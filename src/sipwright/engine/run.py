@@ -17,20 +17,30 @@ from sipwright.engine.stats import Counters
 from sipwright.engine.trace import Trace
 from sipwright.lang.namespace import Route, RouteKind
 from sipwright.lang.runtime import Site
-from sipwright.script.context import Context
+from sipwright.script.context import Context, Handling
 from sipwright.script.suspend import Continuation, Suspension, Suspensions, Wait
 
 SERVER_ERROR = "I'm terribly sorry, server error occurred"
 
 
 class Runner:
-    """Runs routes on contexts.
+    """Runs routes on contexts; `handling` tells the log which one.
 
     `reply(context, status, reason)` answers within the transaction, `release(context)` ends it without an answer.
     `files` are the script's files, to find the script's line in a traceback.
     """
 
-    __slots__ = ("_files", "_log", "_release", "_reply", "_stats", "_suspensions", "request_route", "trace")
+    __slots__ = (
+        "_files",
+        "_handling",
+        "_log",
+        "_release",
+        "_reply",
+        "_stats",
+        "_suspensions",
+        "request_route",
+        "trace",
+    )
 
     def __init__(
         self,
@@ -39,6 +49,7 @@ class Runner:
         suspensions: Suspensions,
         reply: Callable[[Context, int, str], bool],
         release: Callable[[Context], bool],
+        handling: Handling,
         stats: Counters,
         log: logging.Logger,
     ) -> None:
@@ -47,12 +58,13 @@ class Runner:
         self._suspensions = suspensions
         self._reply = reply
         self._release = release
+        self._handling = handling
         self._stats = stats
         self._log = log
         self.trace: Trace | None = None
 
     def start(self, context: Context) -> None:
-        """Run the request route on a new request."""
+        """Run the request route on a new request, which is the one that is handled now."""
         route = self.request_route
         self.run(route, context)
         if context.suspension is not None:
@@ -75,9 +87,7 @@ class Runner:
         if context.transaction is not None and context.suspension is None and not context.answered:
             # Kamailio: a transaction that the script made and left is put away without an answer, with a warning.
             self._log.warning(
-                "%s %s: the script ended without an answer, a suspension or t_release(); its transaction is ended",
-                context.message.method,
-                context.message.call_id,
+                "the script ended without an answer, a suspension or t_release(); its transaction is ended"
             )
             self._release(context)
             self.account(context)
@@ -98,25 +108,28 @@ class Runner:
             return False
         self._stats.resumed += 1
         context = suspension.context
-        where = continuation.name if isinstance(continuation, Route) else "in place"
-        if self.trace is not None:
-            self.trace("resume", context, {"where": where})
-        if suspension.coroutine is not None:
-            self._step(suspension.coroutine, context, continuation)
-        else:
-            assert isinstance(continuation, Route)
-            self.run(continuation, context)
-        if context.answered or context.transaction is None:
-            # Answered, or released.
-            self.when_ended(context, self.account)
-            return True
-        if context.suspension is None:
-            self._resumed(where, context)
-        else:
-            self.when_ended(context, partial(self._resumed, where))
+        handling = self._handling
+        before, handling.context = handling.context, context
+        try:
+            if self.trace is not None:
+                self.trace("resume", context, {"where": _where(continuation)})
+            if suspension.coroutine is not None:
+                self._step(suspension.coroutine, context, continuation)
+            else:
+                assert isinstance(continuation, Route)
+                self.run(continuation, context)
+            if context.answered or context.transaction is None:
+                # Answered, or released.
+                self.when_ended(context, self.account)
+            elif context.suspension is None:
+                self._resumed(continuation, context)
+            else:
+                self.when_ended(context, partial(self._resumed, continuation))
+        finally:
+            handling.context = before
         return True
 
-    def _resumed(self, where: str, context: Context) -> None:
+    def _resumed(self, continuation: Continuation, context: Context) -> None:
         if context.answered or context.suspension is not None or context.transaction is None:
             self.account(context)
             return
@@ -125,12 +138,7 @@ class Runner:
             self._release(context)
         else:
             self._stats.unanswered += 1
-            self._log.error(
-                "%s %s: the resumed route %s ended without an answer; answered 500",
-                context.message.method,
-                context.message.call_id,
-                where,
-            )
+            self._log.error("the resumed route %s ended without an answer; answered 500", _where(continuation))
             self._reply(context, 500, SERVER_ERROR)
 
     def go_on(self, wait: Wait, value: Any) -> bool:
@@ -138,24 +146,26 @@ class Runner:
         if not self._suspensions.take_wait(wait):
             return False
         context = wait.context
-        if self.trace is not None:
-            self.trace("go_on", context, {"value": value})
-        assert wait.coroutine is not None
-        self._step(wait.coroutine, context, value)
-        for then in wait.then:
-            self.when_ended(context, then)
+        with self._handling.of(context):
+            if self.trace is not None:
+                self.trace("go_on", context, {"value": value})
+            assert wait.coroutine is not None
+            self._step(wait.coroutine, context, value)
+            for then in wait.then:
+                self.when_ended(context, then)
         return True
 
     def overdue(self, context: Context) -> None:
         """End a transaction whose suspension lasted too long: in its failure_route, or with 408."""
         self._stats.overdue += 1
-        self._log.error("%s %s: suspended for too long", context.message.method, context.message.call_id)
-        route = context.on_failure
-        if route is not None:
-            context.on_failure = None
-            context.kind = RouteKind.FAILURE
-            self.run(route, context)
-        self.when_ended(context, self._timed_out)
+        with self._handling.of(context):
+            self._log.error("suspended for too long")
+            route = context.on_failure
+            if route is not None:
+                context.on_failure = None
+                context.kind = RouteKind.FAILURE
+                self.run(route, context)
+            self.when_ended(context, self._timed_out)
 
     def _timed_out(self, context: Context) -> None:
         if not context.answered and context.suspension is None and context.transaction is not None:
@@ -188,32 +198,37 @@ class Runner:
         if self._suspensions.take(suspension):
             if suspension.coroutine is not None:
                 suspension.coroutine.close()
-            self._failed(suspension.context, error)
+            with self._handling.of(suspension.context):
+                self._failed(suspension.context, error)
 
-    def report(self, context: Context, site: Site, message: str) -> None:
+    def report(self, _context: Context, site: Site, message: str) -> None:
         """Log what a running script got wrong without being stopped by it."""
-        self._log.error("%s: %s (%s %s)", site, message, context.message.method, context.message.call_id)
+        self._log.error("%s: %s", site, message, extra={"file": site.file, "line": site.line})
 
     def _failed(self, context: Context, error: Exception) -> None:
         self._stats.script_errors += 1
+        file, line = script_place(error, self._files)
         self._log.error(
-            "%s: %s: %s (%s %s)",
-            script_place(error, self._files),
+            "%s: %s: %s",
+            f"{file}:{line}" if line else file,
             type(error).__name__,
             error,
-            context.message.method,
-            context.message.call_id,
             exc_info=error if self._log.isEnabledFor(logging.DEBUG) else None,
+            extra={"file": file, "line": line},
         )
         if not context.answered and context.suspension is None:
             self._reply(context, 500, SERVER_ERROR)
 
 
-def script_place(error: BaseException, files: frozenset[str]) -> str:
-    """Return `file:line` of the innermost script line in an exception's traceback, or where else it was raised."""
+def _where(continuation: Continuation) -> str:
+    return continuation.name if isinstance(continuation, Route) else "in place"
+
+
+def script_place(error: BaseException, files: frozenset[str]) -> tuple[str, int]:
+    """Return file and line of the innermost script line in an exception's traceback, or where else it was raised."""
     # Not extract_tb(), which reads the files.
     frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     for filename, line in reversed(frames):
         if filename in files:
-            return f"{filename}:{line}"
-    return "{}:{}".format(*frames[-1]) if frames else "unknown place"
+            return filename, line
+    return frames[-1] if frames else ("unknown place", 0)

@@ -18,11 +18,11 @@ from typing import Any
 from sipwright.engine.reply import Replier
 from sipwright.engine.run import Runner
 from sipwright.engine.stats import Counters, Statistics
-from sipwright.engine.trace import Trace
+from sipwright.engine.trace import Trace, Traced
 from sipwright.engine.txhost import TransactionHost
 from sipwright.errors import SipParseError
 from sipwright.lang.namespace import Route, RouteKind
-from sipwright.script.context import Address, Context
+from sipwright.script.context import Address, Context, Handling
 from sipwright.script.settings import ListenAddress
 from sipwright.script.store import Store
 from sipwright.script.suspend import Continuation, Suspension, Suspensions, Wait
@@ -80,15 +80,20 @@ class WorkerServices:
         log: logging.Logger,
         worker: int = 0,
         first_label: int = 0,
+        event_log: Trace | None = None,
     ) -> None:
         self.log = log
+        self.handling = Handling()
         self.timers = timers
         self.clock = clock
         self.wall_clock: Callable[[], float] = time.time
         self.pid = os.getpid()
         self.worker = worker
         self.trace: Trace | None = None
-        self.rpc_client = rpc_client
+        self._traced: list[Traced] = []
+        self._event_log = event_log
+        self._make_rpc_client = rpc_client
+        self._rpc_clients: list[Any] = []
         self.shared_store = shared_store
         self.stats = stats
         self.statistics_table = Statistics()
@@ -132,9 +137,44 @@ class WorkerServices:
         self.go_on = runner.go_on
         self.fail = runner.fail
 
+    # ---- log and trace
+
+    def trace_too(self, *parts: Traced) -> None:
+        """Let further parts of the engine tell what happens."""
+        self._traced += parts
+
     def set_trace(self, trace: Trace | None) -> None:
         """Tell everything that happens to `trace`, or nobody."""
-        self.trace = self.host.trace = self.replier.trace = trace
+        self.trace = self.replier.trace = trace
+        self.host.set_trace(trace)
+        for part in self._traced:
+            part.trace = trace
+        for client in self._rpc_clients:
+            client.watch = None if trace is None else self._watch
+
+    def set_log_level(self, level: int) -> None:
+        """Set the level of the log; at DEBUG every event is logged, too."""
+        self.log.setLevel(level)
+        self.follow_log_level()
+
+    def follow_log_level(self) -> None:
+        """Log every event, if the log's level is DEBUG."""
+        if self._event_log is not None:
+            self.set_trace(self._event_log if self.log.isEnabledFor(logging.DEBUG) else None)
+
+    def rpc_client(self, servers: str, **settings: Any) -> Any:
+        """Make a JSON-RPC client."""
+        client = self._make_rpc_client(servers, **settings)
+        client.watch = None if self.trace is None else self._watch
+        self._rpc_clients.append(client)
+        return client
+
+    def _watch(self, event: str, call: Any, server: str, number: int | None) -> None:
+        """Tell what a JSON-RPC client does; `call` is None for an answer that nobody waits for."""
+        asker = None if call is None else call.argument
+        context = asker.context if isinstance(asker, Suspension) else self.handling.context
+        if self.trace is not None:
+            self.trace(f"rpc_{event}", context, {"call": call, "server": server, "id": number})
 
     # ---- transactions
 
@@ -167,6 +207,8 @@ class WorkerServices:
             return False
         # One that is answered stays, to absorb retransmissions.
         if transaction.status < 200:
+            if self.trace is not None:
+                self.trace("release", context, {})
             transaction.terminate()
             context.transaction = None
         return True
@@ -256,6 +298,8 @@ class WorkerServices:
         self.suspensions.limit = number
 
     def _overdue(self, context: Context) -> None:
+        if self.trace is not None:
+            self.trace("overdue", context, {})
         self._runner.overdue(context)
 
     # ---- CANCEL (RFC 3261 section 9.2)
@@ -312,8 +356,9 @@ class WorkerServices:
         message = parse(_NO_MESSAGE % (self._events, self._events))
         assert isinstance(message, Request)
         event = Context(message, ("127.0.0.1", 0), NoSocket(), RouteKind.EVENT)
-        self._runner.run(route, event)
-        self._runner.when_ended(event, self._event_ended)
+        with self.handling.of(event):
+            self._runner.run(route, event)
+            self._runner.when_ended(event, self._event_ended)
         return True
 
     def _event_ended(self, event: Context) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sipwright.engine.core import Core
+from sipwright.engine.eventlog import EventLog
 from sipwright.engine.garbage import Garbage
 from sipwright.engine.trace import Trace
 from sipwright.jsonrpc.client import Client
@@ -68,6 +69,7 @@ class Worker:
             shared_store=shared_store,
             log=logger,
             trace=trace,
+            event_log=EventLog(logger),
         )
         self.services = self.core.services
         self.sockets = [UdpSocket(bound, self.core.receive) for bound in sockets]

@@ -43,6 +43,9 @@ NOT_STARTED = "the client was not started: use 'async with', or call start()"
 OTHER_LOOP = "the client belongs to another event loop: the one that ran when it was started"
 
 Done = Callable[[Any, PendingCall], object]
+# Told what a client does: the event, the call (None: nobody waits for that answer), the server "host:port" (empty: none
+# was asked) and the id that the request had on its connection (None: none was sent).
+Watch = Callable[[str, PendingCall | None, str, int | None], object]
 
 
 class Caller:
@@ -53,6 +56,9 @@ class Caller:
     what calls get that do not say otherwise. `max_pending` is per server: beyond it the server takes no new calls.
     `reconnect_interval` (seconds), `max_conn_attempts` and `random` are as in `groups.Endpoint`. `max_size` is the
     largest answer in bytes.
+
+    `watch`, once set, is told each `request` that is sent, further tries too; how each call ends (`ok`, `error`,
+    `timeout` or `failure`, before `done` is called); and each answer that is `late`, `doubled` or `unknown`.
 
     Use it in `async with`, or call `start()` in the running loop and `close()` at the end. Raises ArgumentError for a
     malformed server list.
@@ -75,6 +81,7 @@ class Caller:
         self.retry = retry
         self.calls = self.results = self.errors = self.timeouts = self.failures = self.retries = 0
         self.notifications = self.malformed = 0
+        self.watch: Watch | None = None
         self._max_pending = max_pending
         self._max_size = max_size
         self._pool = Pool(
@@ -206,6 +213,8 @@ class Caller:
         else:
             call.connection = connection
             connection.write(connection.request(call, head, call.params))
+            if self.watch is not None:
+                self.watch("request", call, connection.server, call.id)
 
     def submit_notification(self, method: str, params: bytes | None, *, group: str | None = None) -> bool:
         """Send a notification. True once it is queued on a live connection, False when no server can take it.
@@ -250,6 +259,8 @@ class Caller:
             call.connection = connection
             call.started = self._start_deadline(self.timeout if timeout is None else timeout, call)
             payloads.append(connection.request(call, head, params))
+            if self.watch is not None:
+                self.watch("request", call, connection.server, call.id)
             calls.append(call)
             self.calls += 1
         if payloads:
@@ -310,6 +321,8 @@ class Caller:
             self.results += 1
         else:
             self._take_error(call, message)
+        if self.watch is not None:
+            self._tell_end(call)
         argument, call.argument = call.argument, None
         try:
             call.done(argument, call)
@@ -342,11 +355,18 @@ class Caller:
             self.timeouts += 1
         else:
             self.failures += 1
+        if self.watch is not None:
+            self._tell_end(call)
         argument, call.argument = call.argument, None
         try:
             call.done(argument, call)
         except CALLBACK_FAULTS as error:  # the boundary to the caller's code
             self._report(call, error)
+
+    def _tell_end(self, call: PendingCall) -> None:
+        assert self.watch is not None
+        assert call.status is not None
+        self.watch(call.status, call, call.server, None if call.connection is None else call.id)
 
     def _report(self, call: PendingCall, error: BaseException) -> None:
         self._loop.call_exception_handler(
@@ -394,6 +414,8 @@ class Caller:
     def _send(self, call: PendingCall, connection: Connection) -> None:
         call.connection = connection
         connection.write(connection.request(call, request_head(call.method), call.params))
+        if self.watch is not None:
+            self.watch("request", call, connection.server, call.id)
 
     # What the groups and connections tell
 
@@ -440,7 +462,13 @@ class Caller:
         return self._default if name is None else self._pool.group(name)
 
     def _make_connection(self, endpoint: Endpoint) -> Connection:
-        peer: Peer[PendingCall] = Peer(self._answered, lambda messages, _is_batch: self._refuse(connection, messages))
+        def stray(what: str, number: int | None) -> None:
+            if self.watch is not None:
+                self.watch(what, None, endpoint.name, number)
+
+        peer: Peer[PendingCall] = Peer(
+            self._answered, lambda messages, _is_batch: self._refuse(connection, messages), stray
+        )
         connection = Connection(self._loop, endpoint, peer, endpoint.name, self._max_size)
         return connection
 

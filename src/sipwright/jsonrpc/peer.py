@@ -33,7 +33,8 @@ class Peer(Generic[C]):
 
     `answered(call, response)` is called once for each call that is answered. `requested(messages, is_batch)` is called
     with what the other end asks: messages that have a method, and the faults of payloads or elements of a batch that
-    are no messages; with None there they are counted as malformed.
+    are no messages; with None there they are counted as malformed. `stray(what, id)` is told of each answer that nobody
+    waits for, `late`, `doubled` or `unknown`; the id is None when it is no number.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Peer(Generic[C]):
         "late",
         "malformed",
         "pending",
+        "stray",
         "unknown",
     )
 
@@ -52,6 +54,7 @@ class Peer(Generic[C]):
         self,
         answered: Callable[[C, Message], object],
         requested: Callable[[list[Message | JsonRpcParseError], bool], object] | None = None,
+        stray: Callable[[str, int | None], object] | None = None,
     ) -> None:
         self.pending: dict[int | str | None, C] = {}
         self.late = 0
@@ -60,6 +63,7 @@ class Peer(Generic[C]):
         self.malformed = 0
         self._answered = answered
         self._requested = requested
+        self.stray = stray
         self._last_id = 0
         self._abandoned: dict[int, None] = {}
 
@@ -125,13 +129,20 @@ class Peer(Generic[C]):
             if number in self._abandoned:
                 del self._abandoned[number]
                 self.late += 1
+                self._tell("late", number)
             else:
                 self.doubled += 1
+                self._tell("doubled", number)
         elif message.result is UNSET and message.error is UNSET and self._requested is not None:
             return False
         else:
             self.unknown += 1
+            self._tell("unknown", number)
         return True
+
+    def _tell(self, what: str, number: int | None) -> None:
+        if self.stray is not None:
+            self.stray(what, number)
 
     def _hand_over(self, messages: list[Message | JsonRpcParseError], is_batch: bool) -> None:
         if self._requested is not None:

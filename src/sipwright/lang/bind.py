@@ -84,13 +84,19 @@ class Binder:
 
     def bind(self, script: Script) -> None:
         """Bind a whole script."""
+        texts = []
         for declaration in script.declarations:
             if isinstance(declaration, LoadModule):
                 self._bind_loadmodule(declaration)
             elif isinstance(declaration, ModParam):
                 self._bind_modparam(declaration)
+            elif self._namespace.takes_variables(declaration.name):
+                texts.append(declaration)
             else:
                 self._bind_setting(declaration)
+        for setting in texts:
+            # Its variables may belong to modules that are loaded after it.
+            self._bind_text_setting(setting)
         for block in script.blocks:
             self._bind_block(block)
         for block in script.blocks:
@@ -136,6 +142,15 @@ class Binder:
             return
         if note:
             self.notes.append(f"{node.at}: {note}")
+
+    def _bind_text_setting(self, node: Setting) -> None:
+        self.settings.setdefault(node.name, []).append(tuple(node.values))
+        if node.text is None:
+            self._faults.add(node.values_at, f"{node.name} is one string, in quotes")
+            return
+        parts = self.variables.bind_text(node.text, lone_dollar=False)
+        if parts or not node.text.value:
+            self._namespace.set_global_text(node.name, parts)
 
     def _bind_block(self, block: RouteBlock) -> None:
         kind = _KINDS[block.keyword]

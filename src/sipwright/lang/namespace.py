@@ -174,6 +174,12 @@ class Namespace(Protocol):
     def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
         """Take a global parameter with its values. Return a note when it has no effect. ArgumentError: wrong."""
 
+    def takes_variables(self, name: str) -> bool:
+        """Tell whether a global parameter is a text with variables; such a one is given to `set_global_text`."""
+
+    def set_global_text(self, name: str, parts: Sequence[Part]) -> None:
+        """Take a global parameter that is a text with variables, once all modules are loaded."""
+
     def functions(self, name: str) -> Sequence[FunctionSpec]:
         """Return the functions of that name, one for each arity that is declared apart; empty when unknown."""
 

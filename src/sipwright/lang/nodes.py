@@ -237,12 +237,13 @@ class ModParam:
 
 @dataclass(slots=True)
 class Setting:
-    """A global parameter, `name=value ...`."""
+    """A global parameter, `name=value ...`; `text` is the value where that is one string."""
 
     at: Spot
     name: str
     values: list[int | str]
     values_at: Spot
+    text: Text | None = None
 
 
 @dataclass(slots=True)

@@ -137,11 +137,12 @@ def _parse_setting(cursor: Cursor) -> Setting:
             raise cursor.fault(f"a name expected after '.', found {cursor.found()}")
         name += "." + cursor.take().text
     cursor.expect("=", f"after {name}")
-    values_at = cursor.token.spot
+    first = cursor.token
     values = _parse_values(cursor)
     if not values:
         cursor.faults.add(cursor.before.end, f"{name} needs a value")
-    return Setting(token.spot, name, values, values_at)
+    text = first.value if isinstance(first.value, Text) and values == [first.value.value] else None
+    return Setting(token.spot, name, values, first.spot, text)
 
 
 # The values of a setting: words that stand on its line, each made of the tokens that stand together.

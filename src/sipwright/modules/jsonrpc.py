@@ -130,8 +130,16 @@ class RpcSuspension(Suspension):
 
     def abandoned(self) -> None:
         """Give the call up: its answer will be counted as late."""
-        if self.call is not None:
-            self.call.cancel()
+        call = self.call
+        if call is not None:
+            trace = self.module.services.trace
+            if trace is not None:
+                trace(
+                    "rpc_cancelled",
+                    self.context,
+                    {"call": call, "server": call.server, "id": getattr(call, "id", None)},
+                )
+            call.cancel()
 
 
 def _take_servers(_module: Jsonrpc, text: str) -> None:
@@ -182,6 +190,7 @@ class Jsonrpc(Module):
         )
         self._client.start()
         services.add_statistics(self._statistics)
+        self._handling = services.handling
         self._suspend = services.suspend
         self._resume = services.resume
         self._submit = self._client.submit
@@ -205,9 +214,11 @@ class Jsonrpc(Module):
         try:
             sent = self._client.submit_notification(method, data or None, group=options.group)
         except ValueError as error:
-            return self._refused("jsonrpc_notification", ctx, str(error))
+            return self._refused("jsonrpc_notification", str(error))
         if not sent:
-            return self._refused("jsonrpc_notification", ctx, "no server is connected")
+            return self._refused("jsonrpc_notification", "no server is connected")
+        if self.services.trace is not None:
+            self.services.trace("rpc_notification", ctx, {"method": method, "params": data})
         return 1
 
     @function()
@@ -226,7 +237,7 @@ class Jsonrpc(Module):
         Returns 0, which ends the script; -1 when it cannot be asked or suspended, and the script goes on here.
         """
         if return_route is None or error_route is None:
-            return self._refused("jsonrpc_request", ctx, "there is no route of that name")
+            return self._refused("jsonrpc_request", "there is no route of that name")
         data = self._fill("jsonrpc_request", ctx, params, options)
         if data is None:
             return -1
@@ -277,15 +288,14 @@ class Jsonrpc(Module):
                 params = params.strict()
             return params.fill(ctx)
         except (ArgumentError, JsonParseError) as error:
-            self._refused(function_name, ctx, f"bad parameters: {error}")
+            self._refused(function_name, f"bad parameters: {error}")
             return None
 
     def _ask(
         self, function_name: str, suspension: RpcSuspension, method: str, data: bytes, options: CallOptions, done: Any
     ) -> int:
-        ctx = suspension.context
         if not self._suspend(suspension):
-            return self._refused(function_name, ctx, "the transaction cannot be suspended")
+            return self._refused(function_name, "the transaction cannot be suspended")
         try:
             suspension.call = self._submit(
                 method,
@@ -299,55 +309,49 @@ class Jsonrpc(Module):
             )
         except ValueError as error:
             self.services.unsuspend(suspension)
-            return self._refused(function_name, ctx, str(error))
-        if self.services.trace is not None:
-            self.services.trace(function_name, ctx, {"method": method, "params": data})
+            return self._refused(function_name, str(error))
         return 0
 
     def _answered(self, suspension: RpcSuspension, outcome: Any) -> None:
-        if suspension.ended:
-            return
-        try:
-            status = self._store(suspension, outcome)
-        except Exception as error:  # the boundary to the variable's module
-            self.services.fail(suspension, error)
-            return
-        route = suspension.return_route if status == "ok" else suspension.error_route
-        self._resume(suspension, route)  # type: ignore[arg-type]
+        status = self._store(suspension, outcome)
+        if status is not None:
+            self._resume(suspension, suspension.return_route if status == "ok" else suspension.error_route)  # type: ignore[arg-type]
 
     def _answered_in_place(self, suspension: RpcSuspension, outcome: Any) -> None:
+        status = self._store(suspension, outcome)
+        if status is not None:
+            self._resume(suspension, _IN_PLACE[status])
+
+    def _store(self, suspension: RpcSuspension, outcome: Any) -> str | None:
+        """Store the result, or the text of what happened instead, and return the status; None: nothing is to go on."""
         if suspension.ended:
-            return
+            return None
+        handling = self._handling
+        handling.context = ctx = suspension.context
         try:
-            code = _IN_PLACE[self._store(suspension, outcome)]
+            status: str = outcome.status
+            if status == "ok":
+                text = member_text(outcome.result)
+            elif status == "error":
+                text = outcome.error.text.decode("utf-8", "surrogateescape")
+            else:
+                text = status
+            if self._keeps_outcome:
+                if ctx.extra is None:
+                    ctx.extra = {}
+                ctx.extra["jsonrpc"] = outcome
+            set_result = suspension.result.set
+            assert set_result is not None  # checked at load
+            set_result(ctx, text)
         except Exception as error:  # the boundary to the variable's module
             self.services.fail(suspension, error)
-            return
-        self._resume(suspension, code)
-
-    def _store(self, suspension: RpcSuspension, outcome: Any) -> str:
-        """Store the result, or the text of what happened instead, and return the status."""
-        ctx = suspension.context
-        status: str = outcome.status
-        if status == "ok":
-            text = member_text(outcome.result)
-        elif status == "error":
-            text = outcome.error.text.decode("utf-8", "surrogateescape")
-        else:
-            text = status
-        if self._keeps_outcome:
-            if ctx.extra is None:
-                ctx.extra = {}
-            ctx.extra["jsonrpc"] = outcome
-        if self.services.trace is not None:
-            self.services.trace("answered", ctx, {"status": status, "text": text, "server": outcome.server})
-        set_result = suspension.result.set
-        assert set_result is not None  # checked at load
-        set_result(ctx, text)
+            return None
+        finally:
+            handling.context = None
         return status
 
-    def _refused(self, function_name: str, ctx: Context, why: str) -> int:
-        self.services.log.error("%s: %s (%s %s)", function_name, why, ctx.message.method, ctx.message.call_id)
+    def _refused(self, function_name: str, why: str) -> int:
+        self.services.log.error("%s: %s", function_name, why)
         return -1
 
     def _statistics(self) -> dict[str, int]:

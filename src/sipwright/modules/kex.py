@@ -88,13 +88,13 @@ class Kex(Module):
     @function()
     def setdebug(self, _ctx: Context, level: Int) -> int:
         """Set the level of the log of this worker, one of Kamailio's numbers."""
-        self.services.log.setLevel(level_of(level))
+        self.services.set_log_level(level_of(level))
         return 1
 
     @function()
     def resetdebug(self, _ctx: Context) -> int:
         """Set the level of the log back to what it was at the start."""
-        self.services.log.setLevel(self._level)
+        self.services.set_log_level(self._level)
         return 1
 
     @pvar_factory("stat")

@@ -1,8 +1,15 @@
-"""Kamailio's log levels, -5 (alert) to 3 (debug), as levels of `logging`; those that Python lacks get names here."""
+"""Kamailio's names of log levels and syslog facilities.
+
+Levels, -5 (alert) to 3 (debug), are levels of `logging`; those that Python lacks get names here. Facilities are the
+numbers of RFC 5424 section 6.2.1.
+"""
 
 from __future__ import annotations
 
+import difflib
 import logging
+
+from sipwright.errors import ArgumentError
 
 NOTICE = 25
 BUG = 55
@@ -28,3 +35,22 @@ _BY_NUMBER = dict(enumerate(LEVELS.values(), -5))
 def level_of(number: int) -> int:
     """Return the level of `logging` for one of Kamailio's numbers; numbers beyond the ends mean the ends."""
     return _BY_NUMBER[max(-5, min(3, number))]
+
+
+FACILITIES = {
+    f"LOG_{name}": number
+    for number, name in enumerate(
+        "KERN USER MAIL DAEMON AUTH SYSLOG LPR NEWS UUCP CRON AUTHPRIV FTP".split(),
+    )
+} | {f"LOG_LOCAL{number}": 16 + number for number in range(8)}
+DAEMON = FACILITIES["LOG_DAEMON"]
+
+
+def facility_of(name: str) -> int:
+    """Return the number of a facility, `LOG_LOCAL0` for one. ArgumentError: there is none of that name."""
+    try:
+        return FACILITIES[name]
+    except KeyError:
+        close = difflib.get_close_matches(name if name.startswith("LOG_") else f"LOG_{name}", FACILITIES, n=1)
+        message = f"'{name}' is no log facility, which is one of {', '.join(FACILITIES)}"
+        raise ArgumentError(message, suggestion=close[0] if close else None) from None

@@ -146,6 +146,14 @@ class Registry:
         core.custom_globals[name] = value[0]
         return None
 
+    def takes_variables(self, name: str) -> bool:
+        """Tell whether a global parameter is a text with variables."""
+        return name in self.settings.TEXTS
+
+    def set_global_text(self, name: str, parts: Sequence[Part]) -> None:
+        """Set a global parameter that is a text with variables."""
+        self.settings.set_text(name, parts)
+
     def functions(self, name: str) -> Sequence[FunctionSpec]:
         """Return the declarations of a function."""
         return [spec if decide is None else decide(spec) for spec, decide in self._functions.get(name, ())]

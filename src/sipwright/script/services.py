@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from sipwright.lang.namespace import Route, RouteKind
-from sipwright.script.context import Context
+from sipwright.script.context import Context, Handling
 from sipwright.script.store import Store
 from sipwright.script.suspend import Continuation, Suspension, Wait
 from sipwright.timerqueue import TimerQueue
@@ -20,6 +20,13 @@ class Services(Protocol):
     @property
     def log(self) -> logging.Logger:
         """The log of scripts and modules."""
+
+    def set_log_level(self, level: int) -> None:
+        """Set the level of the log, a level of `logging`; at DEBUG every event is logged, too."""
+
+    @property
+    def handling(self) -> Handling:
+        """What is handled now: to be set around work on a context outside of its routes, so that the log knows."""
 
     @property
     def timers(self) -> TimerQueue:

@@ -6,8 +6,12 @@ import difflib
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias
 
 from sipwright.errors import ArgumentError
+from sipwright.lang.namespace import Part
+from sipwright.script.kinds import prepare_text
+from sipwright.script.loglevels import DAEMON, facility_of
 
 PROTOCOLS = ("udp", "tcp", "tls", "sctp", "ws", "wss")
 DEFAULT_PORT = 5060
@@ -24,8 +28,8 @@ WITHOUT_EFFECT = frozenset(
     dns_tls_pref dns_try_ipv6 dns_try_naptr dns_udp_pref dns_use_search_list dst_blacklist_init dst_blocklist_init
     enable_sctp enable_tls event_callback exit_timeout fork force_rport http_reply_parse ip_free_bind
     kemi.onsend_route_callback latency_cfg_log latency_limit_action latency_limit_db latency_log listen_ipv6
-    local_rport log_callid log_color log_engine_data log_engine_type log_facility log_name log_prefix log_prefix_mode
-    loadpath maxbuffer max_branches max_recursive_level mcast mcast_loopback mcast_ttl memdbg memlog
+    local_rport log_callid log_color loadpath maxbuffer max_branches max_recursive_level mcast mcast_loopback mcast_ttl
+    memdbg memlog
     mem_add_size mem_join mem_safety mem_status_mode mem_summary mhomed mlock_pages mpath msg_time onsend_route_reply
     open_files_limit phone2tel pmtu_discovery pv_buffer_size pv_buffer_slots pv_cache_action pv_cache_limit
     real_time received_route_mode reply_to_via return_mode rev_dns route_locks_size rt_ktable_cnt rt_policy rt_prio
@@ -60,10 +64,15 @@ class ListenAddress:
 
 @dataclass
 class Settings:
-    """The global parameters with an effect. `debug` is Kamailio's level: -1 alerts only, 2 info, 3 debug.
+    """The global parameters with an effect.
 
-    `children` is the number of workers, None for one per core; `user` and `group` are names or numbers.
+    `debug` is Kamailio's level: -1 errors only, 2 info, 3 debug. `children` is the number of workers, None for one per
+    core; `user` and `group` are names or numbers. `log_engine` is `json`, or empty for lines of text, `log_engine_data`
+    its flags; `log_facility` is a number, `log_prefix` a function of the context.
     """
+
+    # Those that are texts with variables.
+    TEXTS: ClassVar[frozenset[str]] = frozenset(("log_prefix",))
 
     listen: list[ListenAddress] = field(default_factory=list)
     aliases: list[tuple[str, int]] = field(default_factory=list)
@@ -72,6 +81,12 @@ class Settings:
     group: str | None = None
     debug: int = 2
     log_stderror: bool = True
+    log_engine: str = ""
+    log_engine_data: str = ""
+    log_facility: int = DAEMON
+    log_name: str = "sipwright"
+    log_prefix: Callable[[Any], str] | None = None
+    log_prefix_mode: int = 0
     port: int = DEFAULT_PORT
     drain_timeout: int = 5_000
     max_while_loops: int = 100
@@ -80,16 +95,23 @@ class Settings:
         """Set a global parameter of the script. Return a note when it has no effect; ArgumentError: unknown, wrong."""
         take = _TAKE.get(name)
         if take is not None:
-            take(self, value)
-            return None
+            return take(self, value)
         if name in WITHOUT_EFFECT:
             return f"global parameter '{name}' has no effect here"
         matches = difflib.get_close_matches(name, list(self.names()), n=1)
         raise ArgumentError(f"unknown global parameter '{name}'", suggestion=matches[0] if matches else None)
 
+    def set_text(self, name: str, parts: Sequence[Part]) -> None:
+        """Set a global parameter that is a text with variables, one of TEXTS."""
+        setattr(self, name, prepare_text(parts))
+
     def names(self) -> Iterable[str]:
         """Return the names of all global parameters."""
-        return [*_TAKE, *WITHOUT_EFFECT]
+        return [*_TAKE, *self.TEXTS, *WITHOUT_EFFECT]
+
+
+# Takes the values of a parameter, and returns a note when some of it has no effect.
+Take: TypeAlias = Callable[[Settings, Sequence[int | str]], str | None]
 
 
 def parse_listen(text: str, default_port: int = DEFAULT_PORT) -> ListenAddress:
@@ -147,7 +169,7 @@ def _one(name: str, value: Sequence[int | str]) -> int | str:
     return value[0]
 
 
-def _integer(name: str, minimum: int, maximum: int | None = None) -> Callable[[Settings, Sequence[int | str]], None]:
+def _integer(name: str, minimum: int, maximum: int | None = None) -> Take:
     def take(settings: Settings, value: Sequence[int | str]) -> None:
         only = _one(name, value)
         try:
@@ -174,6 +196,56 @@ def _text(attribute: str) -> Callable[[Settings, Sequence[int | str]], None]:
         setattr(settings, attribute, str(_one(attribute, value)))
 
     return take
+
+
+def parse_log_engine(text: str) -> tuple[str, str]:
+    """Parse `json` or `json:FLAGS`, as `--log-engine` has it, to name and flags. ArgumentError: another engine or flag.
+
+    The flags are Kamailio's: of them `j` (a message that is JSON becomes an object) and `p` (log_prefix is further
+    members, `, "name": value ...`) change something here.
+    """
+    name, _, flags = text.partition(":")
+    if name == "udp":
+        raise ArgumentError("log engine 'udp' is not supported: let syslog send the log on, or choose 'json'")
+    if name != "json":
+        raise ArgumentError(f"unknown log engine '{name}': there is 'json', and text without one", suggestion="json")
+    _check_flags(flags)
+    return name, flags
+
+
+# What `c` and `M` ask for is always so.
+_ENGINE_FLAGS = {"j", "p", "c", "M"}
+_ENGINE_FLAGS_WITHOUT_EFFECT = {"a", "A", "N", "U"}
+
+
+def _check_flags(flags: str) -> None:
+    unknown = sorted({*flags} - _ENGINE_FLAGS - _ENGINE_FLAGS_WITHOUT_EFFECT)
+    if unknown:
+        raise ArgumentError(f"log engine 'json' has no flag '{unknown[0]}', only a, A, c, j, M, N, p and U")
+
+
+def _take_log_engine_type(settings: Settings, value: Sequence[int | str]) -> None:
+    name = str(_one("log_engine_type", value))
+    settings.log_engine = parse_log_engine(name)[0] if name else ""
+
+
+def _take_log_engine_data(settings: Settings, value: Sequence[int | str]) -> str | None:
+    flags = str(_one("log_engine_data", value))
+    _check_flags(flags)
+    settings.log_engine_data = flags
+    idle = sorted({*flags} & _ENGINE_FLAGS_WITHOUT_EFFECT)
+    return f"log_engine_data: {', '.join(idle)} has no effect here" if idle else None
+
+
+def _take_log_facility(settings: Settings, value: Sequence[int | str]) -> None:
+    settings.log_facility = facility_of(str(_one("log_facility", value)))
+
+
+def _take_log_name(settings: Settings, value: Sequence[int | str]) -> None:
+    name = str(_one("log_name", value))
+    if not name or not name.isprintable() or any(character in name for character in " :[]"):
+        raise ArgumentError(f"log_name is one word without ':', '[' and ']', not {name!r}")
+    settings.log_name = name
 
 
 _LISTEN_OPTIONS = ("advertise", "name")
@@ -207,17 +279,22 @@ def _take_alias(settings: Settings, value: Sequence[int | str]) -> None:
         settings.aliases.append((host.lower(), port or 0))
 
 
-_TAKE: dict[str, Callable[[Settings, Sequence[int | str]], None]] = {
+_TAKE: dict[str, Take] = {
     "listen": _take_listen,
     "alias": _take_alias,
     "domain": _take_alias,
-    "children": _integer("children", 1),
+    "children": _integer("children", 1, 999),
     "debug": _integer("debug", -5, 9),
     "user": _text("user"),
     "uid": _text("user"),
     "group": _text("group"),
     "gid": _text("group"),
     "log_stderror": _take_log_stderror,
+    "log_engine_type": _take_log_engine_type,
+    "log_engine_data": _take_log_engine_data,
+    "log_facility": _take_log_facility,
+    "log_name": _take_log_name,
+    "log_prefix_mode": _integer("log_prefix_mode", 0),
     "port": _integer("port", 1, 65535),
     # Read by the compiler itself: after so many rounds a `while` is stopped.
     "max_while_loops": _integer("max_while_loops", 1),

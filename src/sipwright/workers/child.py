@@ -18,6 +18,7 @@ from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
 from sipwright.script.store import Store
 from sipwright.workers.control import Beat, Failed, FromSupervisor, FromWorker, Read, Ready, Retire, Stop, pack
+from sipwright.workers.log import LogSettings, OpenLog, open_log
 from sipwright.workers.peering import Handover, Inlet, Outlet
 from sipwright.workers.scoreboard import Scoreboard
 from sipwright.workers.steering import Steering
@@ -44,6 +45,7 @@ class Plan:
 
     script: Script
     listen: Sequence[ListenAddress]
+    log: LogSettings
     index: int
     steering: Steering | None
     sockets: Sequence[socket.socket]
@@ -62,16 +64,20 @@ def run_worker(plan: Plan, control: socket.socket) -> int:
         # For the supervisor, which says what is to be done; a terminal sends them to all.
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    log = open_log(plan.log, plan.index)
     try:
-        return asyncio.run(_run(plan, control))
+        return asyncio.run(_run(plan, control, log))
     except Exception:
-        logger.exception("worker %d: fault in its own code", plan.index)
+        logger.exception("fault in the worker's own code")
         return 1
+    finally:
+        log.close()
 
 
-async def _run(plan: Plan, control: socket.socket) -> int:
+async def _run(plan: Plan, control: socket.socket, log: OpenLog) -> int:
     loop = asyncio.get_running_loop()
     child = _Child(plan, loop)
+    log.follow(child.worker.services)
     transport, _protocol = await loop.create_unix_connection(lambda: child, sock=control)
     try:
         child.start()

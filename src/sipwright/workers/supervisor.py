@@ -23,12 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sipwright.engine.listen import open_sockets
-from sipwright.errors import ConfigErrors, StartError
+from sipwright.errors import SipwrightError, StartError
 from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
 from sipwright.timerqueue import Timer, TimerQueue
 from sipwright.workers.child import LINGER, Plan, run_worker
 from sipwright.workers.control import Beat, Failed, Read, Ready, Retire, Stop
+from sipwright.workers.log import LogSettings
 from sipwright.workers.notify import Notifier
 from sipwright.workers.peering import channel
 from sipwright.workers.privileges import Identity, PidFile, become, find_identity
@@ -62,6 +63,15 @@ class Options:
 
 
 @dataclass(slots=True)
+class Configuration:
+    """A script that is good, and what it and the command line say of addresses and of the log."""
+
+    script: Script
+    listen: list[ListenAddress]
+    log: LogSettings
+
+
+@dataclass(slots=True)
 class Slot:
     """One index: its sockets, the way in from other workers, its processes, and how they died."""
 
@@ -76,31 +86,28 @@ class Slot:
 class Supervisor:
     """Runs the workers of a script until it is told to stop.
 
-    `load` reads and checks the script anew for a reload (ConfigErrors), `listen_of` gives a script's addresses.
+    `load` reads and checks everything anew for a reload (SipwrightError: something is wrong with it).
     `announce(addresses, workers)` is called once, when all workers are ready.
     """
 
     def __init__(
         self,
-        script: Script,
-        load: Callable[[], Script],
-        listen_of: Callable[[Script], list[ListenAddress]],
+        configuration: Configuration,
+        load: Callable[[], Configuration],
         options: Options,
         announce: Callable[[Sequence[ListenAddress], int], None],
     ) -> None:
-        self._script = script
+        self._configuration = configuration
         self._load = load
-        self._listen_of = listen_of
         self._options = options
         self._announce = announce
-        self._listen = listen_of(script)
-        self._asked_for = [str(address) for address in self._listen]
-        self._number = worker_count(options, script)
+        self._asked_for = [str(address) for address in configuration.listen]
+        self._number = worker_count(options, configuration.script)
         self._steering = Steering(self._number)
         self._slots: list[Slot] = []
         self._generation = 0
-        # A generation that is starting, and its script.
-        self._next: tuple[int, Script] | None = None
+        # A generation that is starting, and what it is started with.
+        self._next: tuple[int, Configuration] | None = None
         self._reload_again = False
         self._is_stopping = False
         self._is_serving = False
@@ -118,7 +125,7 @@ class Supervisor:
         identity = self._identity()
         pid_file = None if self._options.pid_file is None else PidFile(self._options.pid_file)
         try:
-            for index, sockets in enumerate(open_sockets(self._listen, self._number)):
+            for index, sockets in enumerate(open_sockets(self._configuration.listen, self._number)):
                 self._slots.append(Slot(index, sockets))
             if self._number > 1 and self._options.steering == "kernel":
                 self._steering.attach(self._slots[0].sockets)
@@ -150,7 +157,7 @@ class Supervisor:
                 end.close()
 
     def _identity(self) -> Identity:
-        user, group, settings = self._options.user, self._options.group, self._script.settings
+        user, group, settings = self._options.user, self._options.group, self._configuration.script.settings
         if os.geteuid() == 0:
             user, group = user or settings.user, group or settings.group
         elif settings.user or settings.group:
@@ -208,11 +215,12 @@ class Supervisor:
 
     def _start_worker(self, slot: Slot) -> None:
         """Fork a worker at the end of a slot's chain."""
-        generation, script = (self._generation, self._script) if self._next is None else self._next
+        generation, configuration = (self._generation, self._configuration) if self._next is None else self._next
         process = WorkerProcess(slot.index, generation, self._board.take_place(), channel(), time.monotonic())
         plan = Plan(
-            script=script,
-            listen=self._listen,
+            script=configuration.script,
+            listen=configuration.listen,
+            log=configuration.log,
             index=slot.index,
             steering=None if self._options.steering == "none" else self._steering,
             sockets=slot.sockets,
@@ -276,7 +284,7 @@ class Supervisor:
             self._finish_reload()
         elif not self._is_serving:
             self._is_serving = True
-            self._announce(self._listen, self._number)
+            self._announce(self._configuration.listen, self._number)
             self._notifier.ready(self._status())
             if self._notifier.watchdog_interval is not None:
                 self._timers.start(self._notifier.watchdog_interval, self._watch)
@@ -366,35 +374,36 @@ class Supervisor:
             self._reload_again = True
             return
         self._notifier.reloading()
-        logger.info("reloading %s", self._script.path)
+        logger.info("reloading %s", self._configuration.script.path)
         try:
-            script = self._load()
-        except ConfigErrors as errors:
-            logger.error("the script was not reloaded, nothing has changed:\n%s", errors)
+            configuration = self._load()
+        except SipwrightError as error:
+            logger.error("the script was not reloaded, nothing has changed:\n%s", error)
             self._notifier.ready(self._status())
             return
-        self._note_what_stays(script)
-        self._next = (self._generation + 1, script)
+        self._keep_what_stays(configuration)
+        self._next = (self._generation + 1, configuration)
         gc.freeze()
         for slot in self._slots:
             self._start_worker(slot)
 
-    def _note_what_stays(self, script: Script) -> None:
-        listen = self._listen_of(script)
-        if [str(address) for address in listen] == self._asked_for:
-            for new, bound in zip(listen, self._listen, strict=True):
-                new.host, new.port = bound.host, bound.port
-            self._listen = listen
+    def _keep_what_stays(self, configuration: Configuration) -> None:
+        """Put the addresses that are bound into a new configuration, and say what of it has no effect."""
+        bound = self._configuration.listen
+        if [str(address) for address in configuration.listen] == self._asked_for:
+            for new, old in zip(configuration.listen, bound, strict=True):
+                new.host, new.port = old.host, old.port
         else:
+            configuration.listen = bound
             logger.warning("the new script listens elsewhere: that needs a restart, the addresses stay as they are")
-        if worker_count(self._options, script) != self._number:
+        if worker_count(self._options, configuration.script) != self._number:
             logger.warning("the new script wants other children: that needs a restart, there are %d", self._number)
 
     def _finish_reload(self) -> None:
         assert self._next is not None
-        self._generation, self._script = self._next
+        self._generation, self._configuration = self._next
         self._next = None
-        drain_timeout = self._script.settings.drain_timeout / 1000
+        drain_timeout = self._configuration.script.settings.drain_timeout / 1000
         for slot in self._slots:
             for process in slot.chain[:-1]:
                 if process.state != "retiring":
@@ -403,7 +412,8 @@ class Supervisor:
                     # It is asked to linger; if it does not end by itself then, it is hung.
                     self._timers.start(drain_timeout + LINGER + GRACE, self._kill_if_alive, process)
             slot.restarts = Restarts()
-        logger.info("reloaded %s", self._script.path)
+        logger.setLevel(self._configuration.log.level)
+        logger.info("reloaded %s", self._configuration.script.path)
         self._notifier.ready(self._status())
         if self._reload_again:
             self._reload_again = False
@@ -435,7 +445,7 @@ class Supervisor:
         self._is_stopping = True
         self._notifier.stopping()
         logger.info("stopping")
-        drain_timeout = self._script.settings.drain_timeout / 1000
+        drain_timeout = self._configuration.script.settings.drain_timeout / 1000
         for process in self._processes.values():
             process.state = "stopping"
             process.tell(Stop(drain_timeout))
@@ -470,10 +480,7 @@ class Supervisor:
 
 def worker_count(options: Options, script: Script) -> int:
     """Return how many workers there are: as the command line says, else the script, else one for each core."""
-    number = options.workers or script.settings.children or _cores()
-    if number > MAX_WORKERS:
-        raise StartError(f"{number} workers are too many, at most {MAX_WORKERS}")
-    return number
+    return options.workers or script.settings.children or min(_cores(), MAX_WORKERS)
 
 
 def _cores() -> int:
