@@ -64,7 +64,7 @@ CORES = ["sipwright.errors", "sipwright.netstring", "sipwright.timerqueue", "sip
 CORES += [f"sipwright.jsonrpc.{core}" for core in CORE_RPC]
 CORES += ["sipwright.lang"]
 NOT_IN_CORES = {"asyncio", "socket", "time", "random", "logging", "threading", "select", "selectors"}
-THIRD_PARTY = {"msgspec"}
+THIRD_PARTY = {"lmdb", "msgspec"}
 
 
 def module_of(path: Path) -> str:

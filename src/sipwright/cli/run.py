@@ -60,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "foreground",
     )
     parser.add_argument("-E", dest="to_stderr", action="store_true", help="log to stderr, whatever the script says")
+    parser.add_argument(
+        "-m",
+        dest="shared_memory",
+        type=_megabytes,
+        metavar="MB",
+        help="how much $shv and tables may take, whatever the script's `shm_mem_size` says",
+    )
     parser.add_argument("-P", dest="pid_file", type=Path, metavar="FILE", help="write the process id here")
     parser.add_argument("-u", dest="user", metavar="USER", help="become this user once the sockets are open")
     parser.add_argument("-g", dest="group", metavar="GROUP", help="become this group once the sockets are open")
@@ -116,6 +123,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _megabytes(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of megabytes")
+    return int(text)
+
+
 def _steering(name: str) -> str:
     if name not in ("kernel", "peering", "none"):
         raise CommandError(f"SIPWRIGHT_STEERING is kernel, peering or none, not {name!r}")
@@ -144,6 +157,8 @@ def _load(options: argparse.Namespace, defines: Mapping[str, str]) -> Configurat
         log = log_settings(script.settings, to_stderr=options.to_stderr, engine=options.log_engine)
     except ArgumentError as error:
         raise CommandError(f"--log-engine={options.log_engine}: {error.message}") from None
+    if options.shared_memory is not None:
+        script.settings.shm_mem_size = options.shared_memory
     return Configuration(script, listen_addresses(options.listen, script.settings), log)
 
 

@@ -9,18 +9,19 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sipwright.engine.worker import Worker
 from sipwright.errors import SipwrightError
 from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
-from sipwright.script.store import Store
 from sipwright.workers.control import Beat, Failed, FromSupervisor, FromWorker, Read, Ready, Retire, Stop, pack
 from sipwright.workers.log import LogSettings, OpenLog, open_log
 from sipwright.workers.peering import Handover, Inlet, Outlet
 from sipwright.workers.scoreboard import Scoreboard
+from sipwright.workers.shared import SharedStores
 from sipwright.workers.steering import Steering
 
 logger = logging.getLogger("sipwright")
@@ -40,7 +41,7 @@ class Plan:
     `sockets` are those of its index, one for each address of `listen`; `inlet` is where other workers' datagrams for
     the index come in, `peers` where those for other indices go. `heir` leads to a later successor; `predecessor` comes
     from the worker that still reads the sockets. Without `predecessor` the worker reads them itself. `place` is the
-    worker's place on the scoreboard.
+    worker's place on the scoreboard, `store_path` the directory of the stores that all workers share.
     """
 
     script: Script
@@ -55,7 +56,7 @@ class Plan:
     predecessor: socket.socket | None
     scoreboard: Scoreboard
     place: int
-    shared_store: Callable[[str], Store] | None
+    store_path: Path
 
 
 def run_worker(plan: Plan, control: socket.socket) -> int:
@@ -90,6 +91,7 @@ async def _run(plan: Plan, control: socket.socket, log: OpenLog) -> int:
     loop.add_signal_handler(signal.SIGTERM, child.obey, Stop(plan.script.settings.drain_timeout / 1000))
     await child.ended.wait()
     child.beat()
+    child.close()
     transport.close()
     await asyncio.sleep(0)
     return 0
@@ -106,6 +108,7 @@ class _Child(asyncio.Protocol):
         self._ending: asyncio.Task[None] | None = None
         self._is_retiring = False
         self.ended = asyncio.Event()
+        self._stores = SharedStores(plan.store_path, loop.time, plan.script.settings.shm_mem_size << 20)
         steering = plan.steering
         self.worker = worker = Worker(
             plan.script,
@@ -114,7 +117,7 @@ class _Child(asyncio.Protocol):
             index=plan.index,
             tag_prefix=None if steering is None else steering.tag_prefix(plan.index),
             stateless_prefix=None if steering is None else steering.stateless_prefix,
-            shared_store=plan.shared_store,
+            shared_store=self._stores.open,
         )
         receive = worker.core.receive
         self._inlet = Inlet(plan.inlet, worker.sockets, receive, self._hear, loop)
@@ -140,6 +143,10 @@ class _Child(asyncio.Protocol):
             self._predecessor.open()
         self.tell(Ready())
         self._beat_on()
+
+    def close(self) -> None:
+        """Let go what the worker had open, after its end."""
+        self._stores.close()
 
     def tell(self, message: FromWorker) -> None:
         """Send the supervisor a message."""

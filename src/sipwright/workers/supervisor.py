@@ -36,6 +36,7 @@ from sipwright.workers.privileges import Identity, PidFile, become, find_identit
 from sipwright.workers.process import Closable, WorkerProcess, describe_end
 from sipwright.workers.restarts import Restarts
 from sipwright.workers.scoreboard import Board
+from sipwright.workers.shared import new_store_path, remove_leftovers, remove_store
 from sipwright.workers.steering import MAX_WORKERS, Steering
 
 logger = logging.getLogger("sipwright")
@@ -119,6 +120,7 @@ class Supervisor:
         self._wakeup, self._wakeup_writer = socket.socketpair()
         self._processes: dict[int, WorkerProcess] = {}
         self._board = Board(self._number)
+        self._store_path = new_store_path()
 
     def run(self) -> None:
         """Start everything and stay until the end. StartError: it could not start, or gave up later."""
@@ -132,6 +134,7 @@ class Supervisor:
             if pid_file is not None:
                 pid_file.write(identity)
             become(identity)
+            remove_leftovers()
             with self._signals():
                 gc.freeze()
                 for slot in self._slots:
@@ -140,6 +143,7 @@ class Supervisor:
                 self._loop()
         finally:
             self._close()
+            remove_store(self._store_path)
             if pid_file is not None:
                 pid_file.remove()
         if self._failure is not None:
@@ -230,7 +234,7 @@ class Supervisor:
             predecessor=slot.chain[-1].heir[1] if slot.chain else None,
             scoreboard=self._board.scoreboard,
             place=process.place,
-            shared_store=None,
+            store_path=self._store_path,
         )
         process.fork(lambda control: run_worker(plan, control), list(self._not_for(slot, process)))
         slot.chain.append(process)
