@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sipwright.errors import StartError
-from sipwright.workers.privileges import Identity, PidFile, become, find_identity
+from sipwright.workers.privileges import Identity, PidFile, become, find_identity, make_runtime_directory
 
 ME = pwd.getpwuid(os.getuid())
 
@@ -46,6 +46,20 @@ def test_the_pid_file_is_written_and_removed(tmp_path: Path) -> None:
     assert path.read_text() == f"{os.getpid()}\n"
     file.remove()
     assert not path.exists()
+
+
+def test_the_runtime_directory_is_made_with_its_parents_and_may_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "sipwright"
+    make_runtime_directory(path, Identity())
+    make_runtime_directory(path, find_identity(ME.pw_name, None))
+    assert path.is_dir()
+    assert path.stat().st_uid == ME.pw_uid
+
+
+def test_a_runtime_directory_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartError, match=r"cannot make the runtime directory .*/file/run: Not a directory"):
+        make_runtime_directory(tmp_path / "file" / "run", Identity())
 
 
 def test_a_pid_file_of_a_running_process_is_an_error_and_stays(tmp_path: Path) -> None:

@@ -68,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how much $shv and tables may take, whatever the script's `shm_mem_size` says",
     )
     parser.add_argument("-P", dest="pid_file", type=Path, metavar="FILE", help="write the process id here")
+    parser.add_argument(
+        "-Y", dest="runtime_directory", type=Path, metavar="DIR", help="make this directory; a relative -P is in it"
+    )
     parser.add_argument("-u", dest="user", metavar="USER", help="become this user once the sockets are open")
     parser.add_argument("-g", dest="group", metavar="GROUP", help="become this group once the sockets are open")
     parser.add_argument(
@@ -104,6 +107,7 @@ def main(options: argparse.Namespace) -> int:
 def _server_options(options: argparse.Namespace) -> ServerOptions:
     return ServerOptions(
         workers=options.workers,
+        runtime_directory=options.runtime_directory,
         pid_file=options.pid_file,
         user=options.user,
         group=options.group,

@@ -53,6 +53,16 @@ def become(identity: Identity) -> None:
         raise StartError("cannot change user or group (-u, -g): only root can") from None
 
 
+def make_runtime_directory(path: Path, identity: Identity) -> None:
+    """Make the directory of a server's files, if it is not there, its user's. StartError: it cannot be made."""
+    try:
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if identity.uid is not None and os.geteuid() == 0:
+            os.chown(path, identity.uid, -1 if identity.gid is None else identity.gid)
+    except OSError as error:
+        raise StartError(f"cannot make the runtime directory {path}: {error.strerror}") from None
+
+
 class PidFile:
     """The file with the process id of the supervisor, which alone writes it."""
 

@@ -32,7 +32,7 @@ from sipwright.workers.control import Beat, Failed, Read, Ready, Retire, Stop
 from sipwright.workers.log import LogSettings
 from sipwright.workers.notify import Notifier
 from sipwright.workers.peering import channel
-from sipwright.workers.privileges import Identity, PidFile, become, find_identity
+from sipwright.workers.privileges import Identity, PidFile, become, find_identity, make_runtime_directory
 from sipwright.workers.process import Closable, WorkerProcess, describe_end
 from sipwright.workers.restarts import Restarts
 from sipwright.workers.scoreboard import Board
@@ -56,6 +56,8 @@ class Options:
     """What the command line says of the processes. `workers`: None for what the script says, or one per core."""
 
     workers: int | None = None
+    # Where a relative `pid_file` is.
+    runtime_directory: Path | None = None
     pid_file: Path | None = None
     user: str | None = None
     group: str | None = None
@@ -125,8 +127,12 @@ class Supervisor:
     def run(self) -> None:
         """Start everything and stay until the end. StartError: it could not start, or gave up later."""
         identity = self._identity()
-        pid_file = None if self._options.pid_file is None else PidFile(self._options.pid_file)
+        directory, pid_file = self._options.runtime_directory, None
+        if self._options.pid_file is not None:
+            pid_file = PidFile((directory or Path()) / self._options.pid_file)
         try:
+            if directory is not None:
+                make_runtime_directory(directory, identity)
             for index, sockets in enumerate(open_sockets(self._configuration.listen, self._number)):
                 self._slots.append(Slot(index, sockets))
             if self._number > 1 and self._options.steering == "kernel":

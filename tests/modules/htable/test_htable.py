@@ -192,12 +192,15 @@ def test_values_with_a_moment_of_their_own(script: Any) -> None:
     assert [script.get("sht", "c=>k"), script.get("sht", "c=>n"), script.get("shtex", "c=>k")] == ["text", 6, 5]
 
 
-def test_a_lock_is_not_waited_for(script: Any) -> None:
-    assert script.call("sht_lock", "c=>k") == 1
-    assert script.call("sht_lock", "c=>k") == -1
-    assert script.call("sht_unlock", "c=>k") == 1
-    assert script.call("sht_lock", "c=>k") == 1
-    assert [level for level, _ in script.services.lines] == ["WARNING"]
+def test_a_lock_is_of_a_key_of_a_table_that_there_is(compiled: Any) -> None:
+    before = 'loadmodule "htable.so"\nmodparam("htable", "htable", "c=>size=4")'
+    body = """
+        sht_lock("c=>$rU"); xlog("$rc"); sht_lock("c=>$rU"); xlog("$rc");
+        sht_unlock("c=>$rU"); xlog("$rc"); sht_unlock("c=>$rU"); xlog("$rc");
+        sht_unlock("c=>$rU"); xlog("$rc");
+        sht_lock("nope=>k"); xlog("$rc"); sht_unlock("nope=>k"); xlog("$rc");
+    """
+    assert compiled.log(body, before=before) == ["1", "1", "1", "1", "1", "-1", "-1"]
 
 
 @pytest.mark.parametrize(
