@@ -17,7 +17,20 @@ from sipwright.errors import SipwrightError
 from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
 from sipwright.script.store import Store
-from sipwright.workers.control import Beat, Failed, FromSupervisor, FromWorker, Read, Ready, Retire, Stop, pack
+from sipwright.workers.control import (
+    Beat,
+    Drained,
+    End,
+    Failed,
+    FromSupervisor,
+    FromWorker,
+    Read,
+    Ready,
+    Retire,
+    Stop,
+    ToWorker,
+    pack,
+)
 from sipwright.workers.peering import Handover, Inlet, Outlet
 from sipwright.workers.scoreboard import Scoreboard
 from sipwright.workers.steering import Steering
@@ -99,6 +112,8 @@ class _Child(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._ending: asyncio.Task[None] | None = None
         self._is_retiring = False
+        # Set when nobody needs this worker any more to refuse requests.
+        self._released = asyncio.Event()
         self.ended = asyncio.Event()
         steering = plan.steering
         self.worker = worker = Worker(
@@ -139,10 +154,12 @@ class _Child(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(pack(message))
 
-    def obey(self, command: Read | Retire | Stop) -> None:
+    def obey(self, command: ToWorker) -> None:
         """Do what the supervisor says."""
         if isinstance(command, Read):
             self._read()
+        elif isinstance(command, End):
+            self._released.set()
         elif isinstance(command, Stop):
             self._stop(command.drain_timeout)
         elif self._ending is None:
@@ -164,8 +181,11 @@ class _Child(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """End at once: a worker without supervisor would hold the ports of the next one."""
         self._transport = None
+        self._released.set()
         if not self.ended.is_set():
             logger.error("the supervisor is gone: stopping")
+            # Also a worker that drains, for there is nobody left to tell it that this takes too long.
+            self._is_retiring = True
             self._stop(0.0)
 
     def _read(self) -> None:
@@ -187,13 +207,19 @@ class _Child(asyncio.Protocol):
         self._ending = self._loop.create_task(self._end(drain_timeout))
 
     async def _end(self, drain_timeout: float) -> None:
-        await self.worker.stop(drain_timeout)
+        await self.worker.drain(drain_timeout)
+        self.tell(Drained())
+        # Other workers may still drain: until they have, the requests of this index are refused, not left unread.
+        await self._released.wait()
+        self.worker.close()
         self.ended.set()
 
     async def _retire(self, drain_timeout: float) -> None:
         await self.worker.retire(drain_timeout, LINGER)
         heir = self._handover.heir
         assert heir is not None
+        # What is left to do does not take long enough to be broken off.
+        self._is_retiring = False
         # From here on nothing is read any more: what comes now is the successor's to find.
         self.worker.close()
         self._inlet.close()

@@ -28,7 +28,7 @@ from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
 from sipwright.timerqueue import Timer, TimerQueue
 from sipwright.workers.child import LINGER, Plan, run_worker
-from sipwright.workers.control import Beat, Failed, Read, Ready, Retire, Stop
+from sipwright.workers.control import Beat, Drained, End, Failed, Read, Ready, Retire, Stop
 from sipwright.workers.notify import Notifier
 from sipwright.workers.peering import channel
 from sipwright.workers.privileges import Identity, PidFile, become, find_identity
@@ -162,7 +162,8 @@ class Supervisor:
     def _loop(self) -> None:
         while self._processes or not self._is_stopping:
             wait = None if self._armed is None else max(0.0, self._armed - time.monotonic())
-            for key, _events in self._selector.select(wait):
+            # Signals first: a worker that was told to stop by the same one says so at the same time.
+            for key, _events in sorted(self._selector.select(wait), key=lambda event: event[0].data is not None):
                 if key.data is None:
                     self._take_signals()
                 else:
@@ -260,6 +261,9 @@ class Supervisor:
                 process.state = "ready"
                 process.ready_at = process.last_beat
                 self._became_ready()
+            elif isinstance(message, Drained):
+                process.state = "drained"
+                self._let_drained_end()
             else:
                 self._could_not_start(process, message)
 
@@ -269,6 +273,8 @@ class Supervisor:
             self._give_up(message.reason)
 
     def _became_ready(self) -> None:
+        if self._is_stopping:
+            return
         newest = [slot.chain[-1] for slot in self._slots if slot.chain]
         if len(newest) < self._number or any(process.state != "ready" for process in newest):
             return
@@ -307,6 +313,7 @@ class Supervisor:
         process.close()
         if was_reader and slot.chain:
             slot.chain[0].tell(Read())
+        self._let_drained_end()
         if self._is_stopping or process.state == "abandoned" or (process.state == "retiring" and status == 0):
             return
         logger.error("%s %s", process, describe_end(status))
@@ -440,6 +447,14 @@ class Supervisor:
             process.state = "stopping"
             process.tell(Stop(drain_timeout))
             self._timers.start(drain_timeout + GRACE, self._kill_if_alive, process)
+
+    def _let_drained_end(self) -> None:
+        """Let workers end that have drained: at the stop when all have, and one that was told to alone at once."""
+        drained = [process for process in self._processes.values() if process.state == "drained"]
+        if self._is_stopping and len(drained) < len(self._processes):
+            return
+        for process in drained:
+            process.tell(End())
 
     def _give_up(self, reason: str) -> None:
         if self._failure is None:
