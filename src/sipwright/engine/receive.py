@@ -41,6 +41,7 @@ class Receiver:
         "_account",
         "_cancelled",
         "_log",
+        "_match_cancel",
         "_replier",
         "_runner",
         "_start",
@@ -60,6 +61,7 @@ class Receiver:
         log: logging.Logger,
     ) -> None:
         self._absorb = table.receive
+        self._match_cancel = table.match_cancel
         self._runner = runner
         self._start = runner.start
         self._account = runner.account
@@ -92,7 +94,12 @@ class Receiver:
             if self.trace is not None:
                 self.trace("absorb", None, {"request": request})
             return
-        if self.hand_over is not None and self.hand_over(request, source, socket):
+        if (
+            self.hand_over is not None
+            # A worker that is being replaced has the INVITE, and would give the CANCEL to its successor.
+            and (request.method != "CANCEL" or self._match_cancel(request) is None)
+            and self.hand_over(request, source, socket)
+        ):
             if self.trace is not None:
                 self.trace("hand_over", None, {"request": request})
             return
