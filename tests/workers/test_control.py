@@ -7,6 +7,7 @@ from sipwright.workers.control import (
     Drained,
     End,
     Failed,
+    Follow,
     FromSupervisor,
     FromWorker,
     FromWorkers,
@@ -24,5 +25,5 @@ def test_messages_come_through_in_pieces_of_any_size() -> None:
     stream = b"".join(pack(message) for message in from_worker)
     messages = FromWorkers()
     assert [m for byte in stream for m in messages.feed(bytes([byte]))] == from_worker
-    to_worker: list[ToWorker] = [Read(), Retire(2.5), Stop(0.0), End()]
+    to_worker: list[ToWorker] = [Read(), Follow(4711), Retire(2.5), Stop(0.0), End()]
     assert FromSupervisor().feed(b"".join(pack(message) for message in to_worker)) == to_worker

@@ -22,6 +22,7 @@ from sipwright.workers.control import (
     Drained,
     End,
     Failed,
+    Follow,
     FromSupervisor,
     FromWorker,
     Read,
@@ -50,9 +51,9 @@ class Plan:
     """What a worker is to be.
 
     `sockets` are those of its index, one for each address of `listen`; `inlet` is where other workers' datagrams for
-    the index come in, `peers` where those for other indices go. `heir` leads to a later successor; `predecessor` comes
-    from the worker that still reads the sockets. Without `predecessor` the worker reads them itself. `place` is the
-    worker's place on the scoreboard.
+    the index come in, `peers` where those for other indices go. `heir` leads to a later successor; `predecessors` are
+    the ways from the workers of this index that are being replaced, by process id, the oldest first: the last of them
+    gives to this one. Without any the worker reads the sockets itself. `place` is the worker's place on the scoreboard.
     """
 
     script: Script
@@ -63,7 +64,7 @@ class Plan:
     inlet: socket.socket
     peers: Mapping[int, socket.socket]
     heir: socket.socket
-    predecessor: socket.socket | None
+    predecessors: Mapping[int, socket.socket]
     scoreboard: Scoreboard
     place: int
     shared_store: Callable[[str], Store] | None
@@ -127,10 +128,13 @@ class _Child(asyncio.Protocol):
         )
         receive = worker.core.receive
         self._inlet = Inlet(plan.inlet, worker.sockets, receive, loop)
-        self._predecessor: Inlet | None = None
+        # From the workers that were there before, by process id. The last one gives to this worker.
+        self._predecessors = {
+            pid: Inlet(end, worker.sockets, receive, loop) for pid, end in plan.predecessors.items()
+        }
         self._inherited = 0
-        if plan.predecessor is not None:
-            self._predecessor = Inlet(plan.predecessor, worker.sockets, receive, loop)
+        # Set when this worker reads the sockets of its index.
+        self._is_reader = asyncio.Event()
         peers = {index: Outlet(end, loop) for index, end in plan.peers.items()}
         self._handover = Handover(steering, plan.index, worker.sockets, peers)
         if steering is not None and steering.workers > 1:
@@ -142,10 +146,10 @@ class _Child(asyncio.Protocol):
         services.add_statistics(self._statistics)
         services.statistics_table.others = lambda: plan.scoreboard.others(plan.place)
         self.worker.start()
-        if self._predecessor is None:
-            self._read()
-        else:
+        if self._predecessors:
             self._predecessor.open()
+        else:
+            self._read()
         self.tell(Ready())
         self._beat_on()
 
@@ -158,6 +162,8 @@ class _Child(asyncio.Protocol):
         """Do what the supervisor says."""
         if isinstance(command, Read):
             self._read()
+        elif isinstance(command, Follow):
+            self._follow(command.pid)
         elif isinstance(command, End):
             self._released.set()
         elif isinstance(command, Stop):
@@ -188,15 +194,30 @@ class _Child(asyncio.Protocol):
             self._is_retiring = True
             self._stop(0.0)
 
+    @property
+    def _predecessor(self) -> Inlet:
+        return next(reversed(self._predecessors.values()))
+
     def _read(self) -> None:
-        if self._predecessor is not None:
-            # What it has handed over was there before what the sockets have now.
+        if self._predecessors:
+            # What the last one has handed over was there before what the sockets have now.
             self._predecessor.drain()
-            self._inherited = self._predecessor.received
-            self._predecessor.close()
-            self._predecessor = None
+        while self._predecessors:
+            self._leave_predecessor()
         self.worker.read()
         self._inlet.open()
+        self._is_reader.set()
+
+    def _follow(self, pid: int) -> None:
+        self._predecessor.drain()
+        while next(reversed(self._predecessors)) != pid:
+            self._leave_predecessor()
+        self._predecessor.open()
+
+    def _leave_predecessor(self) -> None:
+        _pid, inlet = self._predecessors.popitem()
+        self._inherited += inlet.received
+        inlet.close()
 
     def _stop(self, drain_timeout: float) -> None:
         if self._ending is not None:
@@ -216,6 +237,8 @@ class _Child(asyncio.Protocol):
 
     async def _retire(self, drain_timeout: float) -> None:
         await self.worker.retire(drain_timeout, LINGER)
+        # As long as an older one reads the sockets, what it hands over goes on to the successor through here.
+        await self._is_reader.wait()
         heir = self._handover.heir
         assert heir is not None
         # What is left to do does not take long enough to be broken off.
@@ -242,5 +265,5 @@ class _Child(asyncio.Protocol):
         self._loop.call_later(BEAT_INTERVAL, self._beat_on)
 
     def _statistics(self) -> dict[str, int]:
-        inherited = self._inherited if self._predecessor is None else self._predecessor.received
+        inherited = self._inherited + sum(inlet.received for inlet in self._predecessors.values())
         return {**self._handover.statistics(), "peering:received": self._inlet.received + inherited}

@@ -36,6 +36,12 @@ class Read(msgspec.Struct, tag=True):
     """Begin to receive: nobody else reads the sockets of this index any more."""
 
 
+class Follow(msgspec.Struct, tag=True):
+    """The worker that gave to this one has died: take what the one before it gives, whose process id this is."""
+
+    pid: int
+
+
 class Retire(msgspec.Struct, tag=True):
     """Give what is new to the successor, end what is suspended within `drain_timeout` seconds, linger, and end."""
 
@@ -53,7 +59,7 @@ class End(msgspec.Struct, tag=True):
 
 
 FromWorker: TypeAlias = Ready | Failed | Beat | Drained
-ToWorker: TypeAlias = Read | Retire | Stop | End
+ToWorker: TypeAlias = Read | Follow | Retire | Stop | End
 
 _encode = msgspec.msgpack.Encoder().encode
 

@@ -5,7 +5,8 @@ script and its sockets. The sockets stay open here, so a worker that dies is rep
 came meanwhile.
 
 For each index there is a chain of processes, oldest first: one, or more while a reload is under way. The first one
-reads the sockets; what is new it gives to the next one, once that is ready. When it ends, the next one reads.
+reads the sockets; what is new it gives to the next one, once that is ready, and so on to the last one. When it ends,
+the next one reads; when one in the middle dies, the one behind it takes what the one before it gives.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
 from sipwright.timerqueue import Timer, TimerQueue
 from sipwright.workers.child import LINGER, Plan, run_worker
-from sipwright.workers.control import Beat, Drained, End, Failed, Read, Ready, Retire, Stop
+from sipwright.workers.control import Beat, Drained, End, Failed, Follow, Read, Ready, Retire, Stop
 from sipwright.workers.notify import Notifier
 from sipwright.workers.peering import channel
 from sipwright.workers.privileges import Identity, PidFile, become, find_identity
@@ -220,7 +221,7 @@ class Supervisor:
             inlet=slot.way_in[1],
             peers={other.index: other.way_in[0] for other in self._slots if other is not slot},
             heir=process.heir[0],
-            predecessor=slot.chain[-1].heir[1] if slot.chain else None,
+            predecessors={older.pid: older.heir[1] for older in slot.chain},
             scoreboard=self._board.scoreboard,
             place=process.place,
             shared_store=None,
@@ -246,7 +247,7 @@ class Supervisor:
                 # As long as one copy of the supervisor's end is open, a worker does not see that it is gone.
                 yield older.control
                 yield older.heir[0]
-                if other is not slot or older is not slot.chain[-1]:
+                if other is not slot:
                     yield older.heir[1]
 
     def _hear(self, process: WorkerProcess) -> None:
@@ -306,13 +307,14 @@ class Supervisor:
         del self._processes[process.pid]
         self._selector.unregister(process.control)
         slot = self._slots[process.index]
-        was_reader = slot.chain[0] is process
+        place = slot.chain.index(process)
         was_newest = slot.chain[-1] is process
-        slot.chain.remove(process)
+        del slot.chain[place]
         self._board.leave(process.place, process.counters)
         process.close()
-        if was_reader and slot.chain:
-            slot.chain[0].tell(Read())
+        if not was_newest:
+            successor = slot.chain[place]
+            successor.tell(Follow(slot.chain[place - 1].pid) if place else Read())
         self._let_drained_end()
         if self._is_stopping or process.state == "abandoned" or (process.state == "retiring" and status == 0):
             return
@@ -463,9 +465,14 @@ class Supervisor:
             self._stop()
 
     def _kill_if_alive(self, process: WorkerProcess) -> None:
-        if process.pid in self._processes:
-            logger.error("%s does not end: it is killed", process)
-            process.kill()
+        if process.pid not in self._processes:
+            return
+        if process.state == "retiring" and self._slots[process.index].chain[0] is not process:
+            # It waits for the end of an older one, which is watched itself.
+            self._timers.start(GRACE, self._kill_if_alive, process)
+            return
+        logger.error("%s does not end: it is killed", process)
+        process.kill()
 
     # ---- what there is to tell
 
