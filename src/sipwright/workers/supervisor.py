@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sipwright.engine.listen import open_sockets
-from sipwright.errors import ConfigErrors, StartError
+from sipwright.errors import SipwrightError, StartError
 from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
 from sipwright.timerqueue import Timer, TimerQueue
@@ -62,6 +62,15 @@ class Options:
     steering: str = "kernel"
 
 
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A script, and the addresses as it names them; `number` grows with each reload."""
+
+    number: int
+    script: Script
+    listen: Sequence[ListenAddress]
+
+
 @dataclass(slots=True)
 class Slot:
     """One index: its sockets, the way in from other workers, its processes, and how they died."""
@@ -77,7 +86,8 @@ class Slot:
 class Supervisor:
     """Runs the workers of a script until it is told to stop.
 
-    `load` reads and checks the script anew for a reload (ConfigErrors), `listen_of` gives a script's addresses.
+    `load` reads and checks the script anew for a reload, `listen_of` gives a script's addresses; what they raise is told
+    and changes nothing.
     `announce(addresses, workers)` is called once, when all workers are ready.
     """
 
@@ -89,19 +99,17 @@ class Supervisor:
         options: Options,
         announce: Callable[[Sequence[ListenAddress], int], None],
     ) -> None:
-        self._script = script
+        self._current = Generation(0, script, listen_of(script))
+        # The one that is starting.
+        self._next: Generation | None = None
         self._load = load
         self._listen_of = listen_of
         self._options = options
         self._announce = announce
-        self._listen = listen_of(script)
-        self._asked_for = [str(address) for address in self._listen]
+        self._asked_for = [str(address) for address in self._current.listen]
         self._number = worker_count(options, script)
         self._steering = Steering(self._number)
         self._slots: list[Slot] = []
-        self._generation = 0
-        # A generation that is starting, and its script.
-        self._next: tuple[int, Script] | None = None
         self._reload_again = False
         self._is_stopping = False
         self._is_serving = False
@@ -119,7 +127,7 @@ class Supervisor:
         identity = self._identity()
         pid_file = None if self._options.pid_file is None else PidFile(self._options.pid_file)
         try:
-            for index, sockets in enumerate(open_sockets(self._listen, self._number)):
+            for index, sockets in enumerate(open_sockets(self._current.listen, self._number)):
                 self._slots.append(Slot(index, sockets))
             if self._number > 1 and self._options.steering == "kernel":
                 self._steering.attach(self._slots[0].sockets)
@@ -151,7 +159,7 @@ class Supervisor:
                 end.close()
 
     def _identity(self) -> Identity:
-        user, group, settings = self._options.user, self._options.group, self._script.settings
+        user, group, settings = self._options.user, self._options.group, self._current.script.settings
         if os.geteuid() == 0:
             user, group = user or settings.user, group or settings.group
         elif settings.user or settings.group:
@@ -210,11 +218,11 @@ class Supervisor:
 
     def _start_worker(self, slot: Slot) -> None:
         """Fork a worker at the end of a slot's chain."""
-        generation, script = (self._generation, self._script) if self._next is None else self._next
-        process = WorkerProcess(slot.index, generation, self._board.take_place(), channel(), time.monotonic())
+        generation = self._next or self._current
+        process = WorkerProcess(slot.index, generation.number, self._board.take_place(), channel(), time.monotonic())
         plan = Plan(
-            script=script,
-            listen=self._listen,
+            script=generation.script,
+            listen=generation.listen,
             index=slot.index,
             steering=None if self._options.steering == "none" else self._steering,
             sockets=slot.sockets,
@@ -283,7 +291,7 @@ class Supervisor:
             self._finish_reload()
         elif not self._is_serving:
             self._is_serving = True
-            self._announce(self._listen, self._number)
+            self._announce(self._current.listen, self._number)
             self._notifier.ready(self._status())
             if self._notifier.watchdog_interval is not None:
                 self._timers.start(self._notifier.watchdog_interval, self._watch)
@@ -321,7 +329,7 @@ class Supervisor:
         logger.error("%s %s", process, describe_end(status))
         if not self._is_serving:
             self._give_up(f"{process} {describe_end(status)} before it was ready")
-        elif self._next is not None and process.generation == self._next[0]:
+        elif self._next is not None and process.generation == self._next.number:
             self._abandon_reload(f"{process} {describe_end(status)} before all were ready")
         elif was_newest:
             self._restart(slot, None if process.ready_at is None else time.monotonic() - process.ready_at)
@@ -375,35 +383,39 @@ class Supervisor:
             self._reload_again = True
             return
         self._notifier.reloading()
-        logger.info("reloading %s", self._script.path)
+        logger.info("reloading %s", self._current.script.path)
         try:
             script = self._load()
-        except ConfigErrors as errors:
-            logger.error("the script was not reloaded, nothing has changed:\n%s", errors)
-            self._notifier.ready(self._status())
-            return
-        self._note_what_stays(script)
-        self._next = (self._generation + 1, script)
-        gc.freeze()
-        for slot in self._slots:
-            self._start_worker(slot)
-
-    def _note_what_stays(self, script: Script) -> None:
-        listen = self._listen_of(script)
-        if [str(address) for address in listen] == self._asked_for:
-            for new, bound in zip(listen, self._listen, strict=True):
-                new.host, new.port = bound.host, bound.port
-            self._listen = listen
+            listen = self._listen_again(script)
+        except SipwrightError as error:
+            logger.error("the script was not reloaded, nothing has changed:\n%s", error)
+        except Exception:
+            # Of a module that fails in another way than it should.
+            logger.exception("the script was not reloaded, nothing has changed:")
         else:
-            logger.warning("the new script listens elsewhere: that needs a restart, the addresses stay as they are")
-        if worker_count(self._options, script) != self._number:
+            self._next = Generation(self._current.number + 1, script, listen)
+            gc.freeze()
+            for slot in self._slots:
+                self._start_worker(slot)
+            return
+        self._notifier.ready(self._status())
+
+    def _listen_again(self, script: Script) -> Sequence[ListenAddress]:
+        """Return the addresses of a new script as they are bound, and say what of it needs a restart."""
+        number, listen = worker_count(self._options, script), self._listen_of(script)
+        if number != self._number:
             logger.warning("the new script wants other children: that needs a restart, there are %d", self._number)
+        if [str(address) for address in listen] != self._asked_for:
+            logger.warning("the new script listens elsewhere: that needs a restart, the addresses stay as they are")
+            return self._current.listen
+        for new, bound in zip(listen, self._current.listen, strict=True):
+            new.host, new.port = bound.host, bound.port
+        return listen
 
     def _finish_reload(self) -> None:
         assert self._next is not None
-        self._generation, self._script = self._next
-        self._next = None
-        drain_timeout = self._script.settings.drain_timeout / 1000
+        self._current, self._next = self._next, None
+        drain_timeout = self._current.script.settings.drain_timeout / 1000
         for slot in self._slots:
             for process in slot.chain[:-1]:
                 if process.state != "retiring":
@@ -412,26 +424,28 @@ class Supervisor:
                     # It is asked to linger; if it does not end by itself then, it is hung.
                     self._timers.start(drain_timeout + LINGER + GRACE, self._kill_if_alive, process)
             slot.restarts = Restarts()
-        logger.info("reloaded %s", self._script.path)
-        self._notifier.ready(self._status())
-        if self._reload_again:
-            self._reload_again = False
-            self._reload()
+        logger.info("reloaded %s", self._current.script.path)
+        self._reload_is_over()
 
     def _abandon_reload(self, reason: str) -> None:
         assert self._next is not None
-        generation = self._next[0]
-        self._next = None
+        generation, self._next = self._next, None
         logger.error("the script was not reloaded, nothing has changed: %s", reason)
         for process in self._processes.values():
-            if process.generation == generation:
+            if process.generation == generation.number:
                 # Nothing was given to it yet. Its end is expected.
                 process.state = "abandoned"
                 process.kill()
         for slot in self._slots:
-            if not any(process.generation == self._generation for process in slot.chain):
+            if not any(process.generation == self._current.number for process in slot.chain):
                 self._restart(slot, None)
+        self._reload_is_over()
+
+    def _reload_is_over(self) -> None:
         self._notifier.ready(self._status())
+        if self._reload_again:
+            self._reload_again = False
+            self._reload()
 
     # ---- the end
 
@@ -444,7 +458,7 @@ class Supervisor:
         self._is_stopping = True
         self._notifier.stopping()
         logger.info("stopping")
-        drain_timeout = self._script.settings.drain_timeout / 1000
+        drain_timeout = self._current.script.settings.drain_timeout / 1000
         for process in self._processes.values():
             process.state = "stopping"
             process.tell(Stop(drain_timeout))
