@@ -91,6 +91,7 @@ async def _run(plan: Plan, control: socket.socket) -> int:
         child.start()
     except SipwrightError as error:
         transport.write(pack(Failed(str(error))))
+        child.ended.set()
         transport.close()
         # The next turns of the loop write it.
         await asyncio.sleep(0.05)

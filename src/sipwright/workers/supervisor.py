@@ -280,6 +280,8 @@ class Supervisor:
         logger.error("%s cannot start: %s", process, message.reason)
         if not self._is_serving:
             self._give_up(message.reason)
+        elif self._next is not None and process.generation == self._next.number:
+            self._abandon_reload(message.reason)
 
     def _became_ready(self) -> None:
         if self._is_stopping:
