@@ -325,6 +325,24 @@ def test_a_server_that_stops_refuses_new_requests_and_ends_suspended_ones_in_the
     assert server.stat("tm:live") == 0
 
 
+def test_what_belongs_to_a_transaction_here_is_not_given_to_another_worker(
+    server: Any, request_bytes: Requests
+) -> None:
+    suspending(server)
+    server.receive(request_bytes("INVITE"))
+    given: list[str] = []
+    server.core.hand_over(lambda message, _source, _socket: given.append(message.method) is None)
+    # The repetition, and the CANCEL: its key is another one, but its INVITE is here.
+    assert server.receive(request_bytes("INVITE")) == [100]
+    assert server.receive(request_bytes("CANCEL")) == [200, 487]
+    assert server.receive(request_bytes("ACK", to_tag=server.responses()[-1].to_tag)) == []
+    assert not given
+    for method in ("INVITE", "CANCEL", "ACK", "OPTIONS"):
+        assert server.receive(request_bytes(method, "z9hG4bKother")) == []
+    assert given == ["INVITE", "CANCEL", "ACK", "OPTIONS"]
+    assert server.stat("core:rcv_requests") == 4
+
+
 def test_a_fault_of_our_own_is_logged_with_the_datagram_and_the_server_goes_on(
     server: Any, request_bytes: Requests, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

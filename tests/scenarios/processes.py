@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -54,15 +56,28 @@ class RunningProcess:
 
     popen: subprocess.Popen[bytes]
 
-    def __init__(self, command: Sequence[str], log_file: Path, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        log_file: Path,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.command = list(command)
         self.log_file = log_file
         self.cwd = cwd
+        self.environment = {**os.environ, **(environment or {})}
 
     def __enter__(self) -> Self:
         with self.log_file.open("wb") as log:
             self.popen = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.cwd, start_new_session=True
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.cwd,
+                env=self.environment,
+                start_new_session=True,
             )
         try:
             self.wait_until_ready()
@@ -96,6 +111,27 @@ class RunningProcess:
                 pytest.fail(f"{self.command[0]} was not ready within {seconds:.0f} s:\n{self.log[-3000:]}")
             time.sleep(0.02)
 
+    def wait_for_log(self, text: str, count: int = 1, seconds: float = 10.0) -> None:
+        """Wait until the process has written a text so many times."""
+        self.wait_until(lambda: self.log.count(text) >= count, f"{text!r} was not logged {count} times", seconds)
+
+    def wait_until(self, is_so: Callable[[], bool], otherwise: str, seconds: float = 10.0) -> None:
+        """Wait for a condition; fail with `otherwise` and the process's output when it takes too long."""
+        deadline = time.monotonic() + seconds
+        while not is_so():
+            if time.monotonic() > deadline:
+                pytest.fail(f"{otherwise} within {seconds:.0f} s:\n{self.log[-3000:]}")
+            time.sleep(0.01)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send the process, and no other of its group, a signal."""
+        self.popen.send_signal(number)
+
+    def send_signal_to_group(self, number: signal.Signals) -> None:
+        """Send the whole group a signal, as a terminal does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, number)
+
     def wait(self, seconds: float) -> int:
         """Wait for the process's own end; return its exit status."""
         try:
@@ -105,7 +141,7 @@ class RunningProcess:
 
     def stop(self) -> bool:
         """Ask the process to end and wait for it, then kill what is left of its group; return whether it obeyed."""
-        self._signal(signal.SIGTERM)
+        self.send_signal_to_group(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(STOP_SECONDS)
         obeyed = self.popen.poll() is not None
@@ -114,12 +150,8 @@ class RunningProcess:
 
     def kill(self) -> None:
         """End the whole group at once."""
-        self._signal(signal.SIGKILL)
+        self.send_signal_to_group(signal.SIGKILL)
         self.popen.wait(STOP_SECONDS)
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.popen.pid, number)
 
 
 class SipServerProcess(RunningProcess):
@@ -128,9 +160,16 @@ class SipServerProcess(RunningProcess):
     The script must answer `OPTIONS sip:ready@...` with 200; `scripts.py` writes scripts that do.
     """
 
-    def __init__(self, command: Sequence[str], log_file: Path, port: int) -> None:
-        super().__init__(command, log_file)
-        self.address = (HOST, port)
+    def __init__(
+        self,
+        command: Sequence[str],
+        log_file: Path,
+        port: int,
+        host: str = HOST,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(command, log_file, environment=environment)
+        self.address = (host, port)
 
     def is_ready(self) -> bool:
         probe = (
@@ -140,7 +179,8 @@ class SipServerProcess(RunningProcess):
             f"Call-ID: probe-{time.monotonic_ns():x}\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n"
             "Content-Length: 0\r\n\r\n"
         )
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as client:
             client.settimeout(0.1)
             client.connect(self.address)
             try:
@@ -178,17 +218,82 @@ class KamailioProcess(SipServerProcess):
         )
 
 
-class SipwrightProcess(SipServerProcess):
-    """Our server, run by the interpreter that runs the tests."""
+@dataclass(frozen=True)
+class Statistics:
+    """The counters that a server of ours logs: of each worker by its process id, and of all that there were.
 
-    def __init__(self, cfg_text: str, directory: Path, arguments: Sequence[str] = ()) -> None:
-        config, port = directory / "sipwright.cfg", free_port()
-        config.write_text(cfg_text, encoding="utf-8")
-        super().__init__(
-            [sys.executable, "-m", "sipwright", "run", "-E", "-f", str(config), "-l", f"udp:{HOST}:{port}", *arguments],
-            directory / "sipwright.log",
-            port,
+    `indices` are the workers' indices by process id; with a reload under way an index has several processes.
+    """
+
+    workers: dict[int, dict[str, int]]
+    indices: dict[int, int]
+    totals: dict[str, int]
+
+
+class SipwrightProcess(SipServerProcess):
+    """Our server, run by the interpreter that runs the tests; it is ready when all workers are.
+
+    `program` stands in the place of `-m sipwright`.
+    """
+
+    def __init__(
+        self,
+        cfg_text: str,
+        directory: Path,
+        arguments: Sequence[str] = (),
+        *,
+        environment: Mapping[str, str] | None = None,
+        host: str = HOST,
+        port: int | None = None,
+        program: Sequence[str] = ("-m", "sipwright"),
+    ) -> None:
+        self.config = directory / "sipwright.cfg"
+        self.rewrite(cfg_text)
+        port = port or free_port()
+        listen = f"udp:[{host}]:{port}" if ":" in host else f"udp:{host}:{port}"
+        command = [sys.executable, *program, "run", "-E", "-f", str(self.config), "-l", listen, *arguments]
+        super().__init__(command, directory / "sipwright.log", port, host, environment)
+
+    def is_ready(self) -> bool:
+        return " is ready on " in self.log and super().is_ready()
+
+    def rewrite(self, cfg_text: str) -> None:
+        """Write another script in the place of the one that the server runs."""
+        self.config.write_text(cfg_text, encoding="utf-8")
+
+    def reload(self, *, is_good: bool = True) -> None:
+        """Have the script read again, and wait until the server says that it was, or that it was not."""
+        text = "INFO reloaded " if is_good else "the script was not reloaded, nothing has changed"
+        before = self.log.count(text)
+        self.send_signal(signal.SIGHUP)
+        self.wait_for_log(text, before + 1)
+
+    def statistics(self) -> Statistics:
+        """Have the counters logged, and read them; they are a second old at most."""
+        end = "INFO statistics: "
+        before = self.log.count(end)
+        self.send_signal(signal.SIGUSR1)
+        self.wait_until(lambda: self.log.count(end) > before, "no statistics")
+        lines = self.log.split(end)
+        blocks = _STATISTICS.findall(lines[before])
+        return Statistics(
+            workers={int(pid): _counters(text) for _index, pid, text in blocks},
+            indices={int(pid): int(index) for index, pid, _text in blocks},
+            totals=_counters(lines[before + 1].partition("\n")[0]),
         )
+
+    def workers(self) -> dict[int, int]:
+        """Return the process id of each index's worker; there must be one of each."""
+        indices = self.statistics().indices
+        assert len(set(indices.values())) == len(indices), f"an index has several processes: {indices}"
+        return {index: pid for pid, index in indices.items()}
+
+
+_STATISTICS = re.compile(r"INFO \[main\] statistics of worker (\d+) \(pid (\d+)\): ?(.*)")
+
+
+def _counters(text: str) -> dict[str, int]:
+    return {name: int(number) for name, _, number in (word.rpartition("=") for word in text.split())}
 
 
 class PythonProcess(RunningProcess):

@@ -86,6 +86,22 @@ def test_the_ack_of_a_2xx_goes_to_the_worker_in_its_to_tag() -> None:
         assert owner(steering, ack) == index
 
 
+@pytest.mark.parametrize("branch", ["z9hG4bKnew", f"z9hG4bK{MARK}003.1"])
+def test_an_invite_within_a_dialog_goes_where_its_ack_will_go(branch: str) -> None:
+    steering = Steering(4, MARK)
+    for index in range(4):
+        to = f"<sip:b@b>;tag={steering.tag_prefix(index)}-1f"
+        owners = {owner(steering, request(branch, method=method, to=to)) for method in ("INVITE", "CANCEL", "ACK")}
+        assert owners == {index}
+
+
+def test_a_request_within_a_dialog_that_has_no_ack_goes_by_its_branch() -> None:
+    steering = Steering(4, MARK)
+    for index in range(4):
+        to = f"<sip:b@b>;tag={steering.tag_prefix(index)}-1f"
+        assert owner(steering, request(method="BYE", to=to)) == owner(steering, request(method="BYE"))
+
+
 @pytest.mark.parametrize("tag", [f"{MARK}s123", f"{MARK}999x", f"{MARK}12", MARK, "other000"])
 def test_an_ack_with_another_to_tag_goes_by_its_branch(tag: str) -> None:
     steering = Steering(4, MARK)

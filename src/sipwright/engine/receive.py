@@ -67,7 +67,6 @@ class Receiver:
     ) -> None:
         self._table = table
         self._absorb = table.receive
-        self._table = table
         self._start = runner.start
         self._account = runner.account
         self._when_ended = runner.when_ended
@@ -103,16 +102,14 @@ class Receiver:
         if self._absorb(request):
             self._stats.received_requests += 1
             return
-        if self.hand_over is not None:
-            if self.is_retiring and self._is_cancel_of_ours(request):
-                # No script runs here any more that could have a say in it.
-                self._stats.received_requests += 1
-                self._cancelled(Context(request, source, socket, REQUEST), False)
-                return
-            if self.hand_over(request, source, socket):
-                if self.trace is not None:
-                    self.trace("hand_over", None, {"message": request, "source": source})
-                return
+        if (
+            self.hand_over is not None
+            and not self._is_cancel_of_ours(request)
+            and self.hand_over(request, source, socket)
+        ):
+            if self.trace is not None:
+                self.trace("hand_over", None, {"message": request, "source": source})
+            return
         self._stats.received_requests += 1
         if self.trace is not None:
             self._trace_absorbed(request, source)
@@ -139,6 +136,7 @@ class Receiver:
             self._when_ended(context, self._account)
 
     def _is_cancel_of_ours(self, request: Request) -> bool:
+        # A worker that is being replaced would give it to its successor, which does not have the INVITE.
         return request.method == "CANCEL" and (
             self._table.match_cancel(request) is not None or self._table.held_for_cancel(request) is not None
         )
@@ -152,8 +150,11 @@ class Receiver:
             self.trace("absorb", None, {"message": request, "source": source})
 
     def _cancel(self, context: Context) -> None:
-        """Handle a CANCEL: at once when its INVITE is suspended, otherwise in the script, which may leave it alone."""
-        if self._cancelled(context, True):
+        """Handle a CANCEL: at once when its INVITE is suspended, otherwise in the script, which may leave it alone.
+
+        In a worker that retires no script begins that could have a say in it.
+        """
+        if self._cancelled(context, not self.is_retiring):
             return
         self._start(context)
         self._when_ended(context, self._left)

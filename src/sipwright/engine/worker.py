@@ -89,9 +89,13 @@ class Worker:
 
     async def stop(self, drain_timeout: float) -> None:
         """Take no new requests, let suspended ones go on for `drain_timeout` seconds, end the rest, and close."""
+        await self.drain(drain_timeout)
+        self.close()
+
+    async def drain(self, drain_timeout: float) -> None:
+        """Do what `stop` does, but stay there to refuse requests and to absorb retransmissions until `close()`."""
         self.core.refuse()
         await self._drain(drain_timeout)
-        self.close()
 
     async def retire(self, drain_timeout: float, linger: float) -> None:
         """Let suspended requests go on for `drain_timeout` seconds, and end the rest.

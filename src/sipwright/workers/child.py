@@ -17,7 +17,20 @@ from sipwright.engine.worker import Worker
 from sipwright.errors import SipwrightError
 from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
-from sipwright.workers.control import Beat, Failed, FromSupervisor, FromWorker, Read, Ready, Retire, Stop, pack
+from sipwright.workers.control import (
+    Beat,
+    Drained,
+    End,
+    Failed,
+    Follow,
+    FromSupervisor,
+    FromWorker,
+    Read,
+    Ready,
+    Stop,
+    ToWorker,
+    pack,
+)
 from sipwright.workers.log import LogSettings, OpenLog, open_log
 from sipwright.workers.peering import Handover, Inlet, Outlet
 from sipwright.workers.scoreboard import Scoreboard
@@ -39,9 +52,10 @@ class Plan:
     """What a worker is to be.
 
     `sockets` are those of its index, one for each address of `listen`; `inlet` is where other workers' datagrams for
-    the index come in, `peers` where those for other indices go. `heir` leads to a later successor; `predecessor` comes
-    from the worker that still reads the sockets. Without `predecessor` the worker reads them itself. `place` is the
-    worker's place on the scoreboard, `store_path` the directory of the stores that all workers share.
+    the index come in, `peers` where those for other indices go. `heir` leads to a later successor; `predecessors` are
+    the ways from the workers of this index that are being replaced, by process id, the oldest first: the last of them
+    gives to this one. Without any the worker reads the sockets itself. `place` is the worker's place on the scoreboard,
+    `store_path` the directory of the stores that all workers share.
     """
 
     script: Script
@@ -53,7 +67,7 @@ class Plan:
     inlet: socket.socket
     peers: Mapping[int, socket.socket]
     heir: socket.socket
-    predecessor: socket.socket | None
+    predecessors: Mapping[int, socket.socket]
     scoreboard: Scoreboard
     place: int
     store_path: Path
@@ -84,6 +98,7 @@ async def _run(plan: Plan, control: socket.socket, log: OpenLog) -> int:
         child.start()
     except SipwrightError as error:
         transport.write(pack(Failed(str(error))))
+        child.ended.set()
         transport.close()
         # The next turns of the loop write it.
         await asyncio.sleep(0.05)
@@ -107,6 +122,8 @@ class _Child(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._ending: asyncio.Task[None] | None = None
         self._is_retiring = False
+        # Set when nobody needs this worker any more to refuse requests.
+        self._released = asyncio.Event()
         self.ended = asyncio.Event()
         self._stores = SharedStores(plan.store_path, loop.time, plan.script.settings.shm_mem_size << 20)
         steering = plan.steering
@@ -121,10 +138,13 @@ class _Child(asyncio.Protocol):
         )
         receive = worker.core.receive
         self._inlet = Inlet(plan.inlet, worker.sockets, receive, self._hear, loop)
-        self._predecessor: Inlet | None = None
+        # From the workers that were there before, by process id. The last one gives to this worker.
+        self._predecessors = {
+            pid: Inlet(end, worker.sockets, receive, self._hear, loop) for pid, end in plan.predecessors.items()
+        }
         self._inherited = 0
-        if plan.predecessor is not None:
-            self._predecessor = Inlet(plan.predecessor, worker.sockets, receive, self._hear, loop)
+        # Set when this worker reads the sockets of its index.
+        self._is_reader = asyncio.Event()
         peers = {index: Outlet(end, loop) for index, end in plan.peers.items()}
         self._handover = Handover(steering, plan.index, worker.sockets, peers)
         if steering is not None and steering.workers > 1:
@@ -137,10 +157,10 @@ class _Child(asyncio.Protocol):
         services.add_statistics(self._statistics)
         services.statistics_table.others = lambda: plan.scoreboard.others(plan.place)
         self.worker.start()
-        if self._predecessor is None:
-            self._read()
-        else:
+        if self._predecessors:
             self._predecessor.open()
+        else:
+            self._read()
         self.tell(Ready())
         self._beat_on()
 
@@ -153,10 +173,14 @@ class _Child(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(pack(message))
 
-    def obey(self, command: Read | Retire | Stop) -> None:
+    def obey(self, command: ToWorker) -> None:
         """Do what the supervisor says."""
         if isinstance(command, Read):
             self._read()
+        elif isinstance(command, Follow):
+            self._follow(command.pid)
+        elif isinstance(command, End):
+            self._released.set()
         elif isinstance(command, Stop):
             self._stop(command.drain_timeout)
         elif self._ending is None:
@@ -178,24 +202,41 @@ class _Child(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """End at once: a worker without supervisor would hold the ports of the next one."""
         self._transport = None
+        self._released.set()
         if not self.ended.is_set():
             logger.error("the supervisor is gone: stopping")
+            # Also a worker that drains, for there is nobody left to tell it that this takes too long.
+            self._is_retiring = True
             self._stop(0.0)
 
     def _hear(self, name: str, payload: bytes) -> None:
         heir = self._handover.heir
         if not self.worker.services.heard(name, payload) and heir is not None:
             heir.tell(name, payload)
+    @property
+    def _predecessor(self) -> Inlet:
+        return next(reversed(self._predecessors.values()))
 
     def _read(self) -> None:
-        if self._predecessor is not None:
-            # What it has handed over was there before what the sockets have now.
+        if self._predecessors:
+            # What the last one has handed over was there before what the sockets have now.
             self._predecessor.drain()
-            self._inherited = self._predecessor.received
-            self._predecessor.close()
-            self._predecessor = None
+        while self._predecessors:
+            self._leave_predecessor()
         self.worker.read()
         self._inlet.open()
+        self._is_reader.set()
+
+    def _follow(self, pid: int) -> None:
+        self._predecessor.drain()
+        while next(reversed(self._predecessors)) != pid:
+            self._leave_predecessor()
+        self._predecessor.open()
+
+    def _leave_predecessor(self) -> None:
+        _pid, inlet = self._predecessors.popitem()
+        self._inherited += inlet.received
+        inlet.close()
 
     def _stop(self, drain_timeout: float) -> None:
         if self._ending is not None:
@@ -206,13 +247,21 @@ class _Child(asyncio.Protocol):
         self._ending = self._loop.create_task(self._end(drain_timeout))
 
     async def _end(self, drain_timeout: float) -> None:
-        await self.worker.stop(drain_timeout)
+        await self.worker.drain(drain_timeout)
+        self.tell(Drained())
+        # Other workers may still drain: until they have, the requests of this index are refused, not left unread.
+        await self._released.wait()
+        self.worker.close()
         self.ended.set()
 
     async def _retire(self, drain_timeout: float) -> None:
         await self.worker.retire(drain_timeout, LINGER)
+        # As long as an older one reads the sockets, what it hands over goes on to the successor through here.
+        await self._is_reader.wait()
         heir = self._handover.heir
         assert heir is not None
+        # What is left to do does not take long enough to be broken off.
+        self._is_retiring = False
         # From here on nothing is read any more: what comes now is the successor's to find.
         self.worker.close()
         self._inlet.close()
@@ -235,5 +284,5 @@ class _Child(asyncio.Protocol):
         self._loop.call_later(BEAT_INTERVAL, self._beat_on)
 
     def _statistics(self) -> dict[str, int]:
-        inherited = self._inherited if self._predecessor is None else self._predecessor.received
+        inherited = self._inherited + sum(inlet.received for inlet in self._predecessors.values())
         return {**self._handover.statistics(), "peering:received": self._inlet.received + inherited}

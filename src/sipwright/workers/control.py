@@ -28,8 +28,18 @@ class Beat(msgspec.Struct, tag=True):
     counters: dict[str, int]
 
 
+class Drained(msgspec.Struct, tag=True):
+    """The worker was told to stop and has nothing suspended any more. It refuses what is new until it is told End."""
+
+
 class Read(msgspec.Struct, tag=True):
     """Begin to receive: nobody else reads the sockets of this index any more."""
+
+
+class Follow(msgspec.Struct, tag=True):
+    """The worker that gave to this one has died: take what the one before it gives, whose process id this is."""
+
+    pid: int
 
 
 class Retire(msgspec.Struct, tag=True):
@@ -39,13 +49,17 @@ class Retire(msgspec.Struct, tag=True):
 
 
 class Stop(msgspec.Struct, tag=True):
-    """Refuse what is new, end what is suspended within `drain_timeout` seconds, and end."""
+    """Refuse what is new, end what is suspended within `drain_timeout` seconds, and say so."""
 
     drain_timeout: float
 
 
-FromWorker: TypeAlias = Ready | Failed | Beat
-ToWorker: TypeAlias = Read | Retire | Stop
+class End(msgspec.Struct, tag=True):
+    """End now: nobody else of the server has anything left to do."""
+
+
+FromWorker: TypeAlias = Ready | Failed | Beat | Drained
+ToWorker: TypeAlias = Read | Follow | Retire | Stop | End
 
 _encode = msgspec.msgpack.Encoder().encode
 

@@ -13,8 +13,8 @@ from sipwright.errors import ParseError
 from sipwright.workers.control import FromWorker, FromWorkers, ToWorker, pack
 
 # starting: forked. ready: its modules have started. retiring: a successor has taken over. abandoned: of a reload that
-# came to nothing, killed. stopping: told to end.
-State: TypeAlias = Literal["starting", "ready", "retiring", "abandoned", "stopping"]
+# came to nothing, killed. stopping: told to end. drained: it has nothing left to do.
+State: TypeAlias = Literal["starting", "ready", "retiring", "abandoned", "stopping", "drained"]
 
 _MAX_READ = 64 * 1024
 

@@ -4,7 +4,8 @@ Every worker can tell the owner of every message, and all of them tell the same 
 
 - a message with a branch of our own (a response to what we sent): the worker whose index is in the branch;
 - an ACK with a To tag of our own: the worker whose index is in the tag, so that also the ACK of a 2xx, which has a
-  branch of its own, ends the repetition of that 2xx;
+  branch of its own, ends the repetition of that 2xx; so an INVITE within a dialog, whose ACK has the same tag, and the
+  CANCEL of that INVITE;
 - otherwise the branch of the top Via decides, by a hash of its first bytes after the magic cookie: a retransmission,
   a CANCEL and the ACK of a negative answer have the branch of their INVITE (RFC 3261 17.2.3, 9.1);
 - without a branch (RFC 2543), the Call-ID.
@@ -42,6 +43,9 @@ MIX = 0x9E3779B1
 # Where the kernel looks for the cookie. A Request-URI and a first header beyond this are somebody's test.
 SEARCH = range(24, 690)
 
+# The methods of which a To tag of our own tells the owner. The others have no ACK that would have to find them.
+_BY_TAG = frozenset(("INVITE", "ACK", "CANCEL"))
+
 _COOKIE_LENGTH = len(MAGIC_COOKIE)
 _MARK_LENGTH = 6
 _INDEX_LENGTH = 3
@@ -75,11 +79,11 @@ class Steering:
         """Return the index of the worker that a message belongs to."""
         branch = message.branch
         if branch[:_COOKIE_LENGTH] == MAGIC_COOKIE and len(branch) > _COOKIE_LENGTH:
-            if isinstance(message, Request) and message.method == "ACK":
+            if isinstance(message, Request) and message.method in _BY_TAG:
                 index = self._index_in_tag(message.to_tag)
                 if index is not None:
                     return index
-            elif branch.startswith(self._own_branch):
+            if branch.startswith(self._own_branch):
                 digits = branch[len(self._own_branch) : len(self._own_branch) + _INDEX_LENGTH]
                 if digits.isdigit() and int(digits) < self.workers:
                     return int(digits)

@@ -5,7 +5,8 @@ script and its sockets. The sockets stay open here, so a worker that dies is rep
 came meanwhile.
 
 For each index there is a chain of processes, oldest first: one, or more while a reload is under way. The first one
-reads the sockets; what is new it gives to the next one, once that is ready. When it ends, the next one reads.
+reads the sockets; what is new it gives to the next one, once that is ready, and so on to the last one. When it ends,
+the next one reads; when one in the middle dies, the one behind it takes what the one before it gives.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
 from sipwright.timerqueue import Timer, TimerQueue
 from sipwright.workers.child import LINGER, Plan, run_worker
-from sipwright.workers.control import Beat, Failed, Read, Ready, Retire, Stop
+from sipwright.workers.control import Beat, Drained, End, Failed, Follow, Read, Ready, Retire, Stop
 from sipwright.workers.log import LogSettings
 from sipwright.workers.notify import Notifier
 from sipwright.workers.peering import channel
@@ -67,11 +68,15 @@ class Options:
 
 @dataclass(slots=True)
 class Configuration:
-    """A script that is good, and what it and the command line say of addresses and of the log."""
+    """A script that is good, and what it and the command line say of addresses and of the log.
+
+    `generation` grows with each reload.
+    """
 
     script: Script
     listen: list[ListenAddress]
     log: LogSettings
+    generation: int = 0
 
 
 @dataclass(slots=True)
@@ -89,7 +94,7 @@ class Slot:
 class Supervisor:
     """Runs the workers of a script until it is told to stop.
 
-    `load` reads and checks everything anew for a reload (SipwrightError: something is wrong with it).
+    `load` reads and checks everything anew for a reload; what it raises is told and changes nothing.
     `announce(addresses, workers)` is called once, when all workers are ready.
     """
 
@@ -100,7 +105,9 @@ class Supervisor:
         options: Options,
         announce: Callable[[Sequence[ListenAddress], int], None],
     ) -> None:
-        self._configuration = configuration
+        self._current = configuration
+        # The one that is starting.
+        self._next: Configuration | None = None
         self._load = load
         self._options = options
         self._announce = announce
@@ -108,9 +115,6 @@ class Supervisor:
         self._number = worker_count(options, configuration.script)
         self._steering = Steering(self._number)
         self._slots: list[Slot] = []
-        self._generation = 0
-        # A generation that is starting, and what it is started with.
-        self._next: tuple[int, Configuration] | None = None
         self._reload_again = False
         self._is_stopping = False
         self._is_serving = False
@@ -133,7 +137,7 @@ class Supervisor:
         try:
             if directory is not None:
                 make_runtime_directory(directory, identity)
-            for index, sockets in enumerate(open_sockets(self._configuration.listen, self._number)):
+            for index, sockets in enumerate(open_sockets(self._current.listen, self._number)):
                 self._slots.append(Slot(index, sockets))
             if self._number > 1 and self._options.steering == "kernel":
                 self._steering.attach(self._slots[0].sockets)
@@ -167,7 +171,7 @@ class Supervisor:
                 end.close()
 
     def _identity(self) -> Identity:
-        user, group, settings = self._options.user, self._options.group, self._configuration.script.settings
+        user, group, settings = self._options.user, self._options.group, self._current.script.settings
         if os.geteuid() == 0:
             user, group = user or settings.user, group or settings.group
         elif settings.user or settings.group:
@@ -179,7 +183,8 @@ class Supervisor:
     def _loop(self) -> None:
         while self._processes or not self._is_stopping:
             wait = None if self._armed is None else max(0.0, self._armed - time.monotonic())
-            for key, _events in self._selector.select(wait):
+            # Signals first: a worker that was told to stop by the same one says so at the same time.
+            for key, _events in sorted(self._selector.select(wait), key=lambda event: event[0].data is not None):
                 if key.data is None:
                     self._take_signals()
                 else:
@@ -225,8 +230,10 @@ class Supervisor:
 
     def _start_worker(self, slot: Slot) -> None:
         """Fork a worker at the end of a slot's chain."""
-        generation, configuration = (self._generation, self._configuration) if self._next is None else self._next
-        process = WorkerProcess(slot.index, generation, self._board.take_place(), channel(), time.monotonic())
+        configuration = self._next or self._current
+        process = WorkerProcess(
+            slot.index, configuration.generation, self._board.take_place(), channel(), time.monotonic()
+        )
         plan = Plan(
             script=configuration.script,
             listen=configuration.listen,
@@ -237,7 +244,7 @@ class Supervisor:
             inlet=slot.way_in[1],
             peers={other.index: other.way_in[0] for other in self._slots if other is not slot},
             heir=process.heir[0],
-            predecessor=slot.chain[-1].heir[1] if slot.chain else None,
+            predecessors={older.pid: older.heir[1] for older in slot.chain},
             scoreboard=self._board.scoreboard,
             place=process.place,
             store_path=self._store_path,
@@ -263,7 +270,7 @@ class Supervisor:
                 # As long as one copy of the supervisor's end is open, a worker does not see that it is gone.
                 yield older.control
                 yield older.heir[0]
-                if other is not slot or older is not slot.chain[-1]:
+                if other is not slot:
                     yield older.heir[1]
 
     def _hear(self, process: WorkerProcess) -> None:
@@ -278,6 +285,9 @@ class Supervisor:
                 process.state = "ready"
                 process.ready_at = process.last_beat
                 self._became_ready()
+            elif isinstance(message, Drained):
+                process.state = "drained"
+                self._let_drained_end()
             else:
                 self._could_not_start(process, message)
 
@@ -285,8 +295,12 @@ class Supervisor:
         logger.error("%s cannot start: %s", process, message.reason)
         if not self._is_serving:
             self._give_up(message.reason)
+        elif self._next is not None and process.generation == self._next.generation:
+            self._abandon_reload(message.reason)
 
     def _became_ready(self) -> None:
+        if self._is_stopping:
+            return
         newest = [slot.chain[-1] for slot in self._slots if slot.chain]
         if len(newest) < self._number or any(process.state != "ready" for process in newest):
             return
@@ -294,7 +308,7 @@ class Supervisor:
             self._finish_reload()
         elif not self._is_serving:
             self._is_serving = True
-            self._announce(self._configuration.listen, self._number)
+            self._announce(self._current.listen, self._number)
             self._notifier.ready(self._status())
             if self._notifier.watchdog_interval is not None:
                 self._timers.start(self._notifier.watchdog_interval, self._watch)
@@ -318,19 +332,21 @@ class Supervisor:
         del self._processes[process.pid]
         self._selector.unregister(process.control)
         slot = self._slots[process.index]
-        was_reader = slot.chain[0] is process
+        place = slot.chain.index(process)
         was_newest = slot.chain[-1] is process
-        slot.chain.remove(process)
+        del slot.chain[place]
         self._board.leave(process.place, process.counters)
         process.close()
-        if was_reader and slot.chain:
-            slot.chain[0].tell(Read())
+        if not was_newest:
+            successor = slot.chain[place]
+            successor.tell(Follow(slot.chain[place - 1].pid) if place else Read())
+        self._let_drained_end()
         if self._is_stopping or process.state == "abandoned" or (process.state == "retiring" and status == 0):
             return
         logger.error("%s %s", process, describe_end(status))
         if not self._is_serving:
             self._give_up(f"{process} {describe_end(status)} before it was ready")
-        elif self._next is not None and process.generation == self._next[0]:
+        elif self._next is not None and process.generation == self._next.generation:
             self._abandon_reload(f"{process} {describe_end(status)} before all were ready")
         elif was_newest:
             self._restart(slot, None if process.ready_at is None else time.monotonic() - process.ready_at)
@@ -384,36 +400,39 @@ class Supervisor:
             self._reload_again = True
             return
         self._notifier.reloading()
-        logger.info("reloading %s", self._configuration.script.path)
+        logger.info("reloading %s", self._current.script.path)
         try:
             configuration = self._load()
+            self._keep_what_stays(configuration)
         except SipwrightError as error:
             logger.error("the script was not reloaded, nothing has changed:\n%s", error)
-            self._notifier.ready(self._status())
+        except Exception:
+            # Of a module that fails in another way than it should.
+            logger.exception("the script was not reloaded, nothing has changed:")
+        else:
+            configuration.generation = self._current.generation + 1
+            self._next = configuration
+            gc.freeze()
+            for slot in self._slots:
+                self._start_worker(slot)
             return
-        self._keep_what_stays(configuration)
-        self._next = (self._generation + 1, configuration)
-        gc.freeze()
-        for slot in self._slots:
-            self._start_worker(slot)
+        self._notifier.ready(self._status())
 
     def _keep_what_stays(self, configuration: Configuration) -> None:
-        """Put the addresses that are bound into a new configuration, and say what of it has no effect."""
-        bound = self._configuration.listen
-        if [str(address) for address in configuration.listen] == self._asked_for:
-            for new, old in zip(configuration.listen, bound, strict=True):
-                new.host, new.port = old.host, old.port
-        else:
-            configuration.listen = bound
-            logger.warning("the new script listens elsewhere: that needs a restart, the addresses stay as they are")
+        """Put the addresses that are bound into a new configuration, and say what of it needs a restart."""
         if worker_count(self._options, configuration.script) != self._number:
             logger.warning("the new script wants other children: that needs a restart, there are %d", self._number)
+        if [str(address) for address in configuration.listen] != self._asked_for:
+            logger.warning("the new script listens elsewhere: that needs a restart, the addresses stay as they are")
+            configuration.listen = self._current.listen
+        else:
+            for new, bound in zip(configuration.listen, self._current.listen, strict=True):
+                new.host, new.port = bound.host, bound.port
 
     def _finish_reload(self) -> None:
         assert self._next is not None
-        self._generation, self._configuration = self._next
-        self._next = None
-        drain_timeout = self._configuration.script.settings.drain_timeout / 1000
+        self._current, self._next = self._next, None
+        drain_timeout = self._current.script.settings.drain_timeout / 1000
         for slot in self._slots:
             for process in slot.chain[:-1]:
                 if process.state != "retiring":
@@ -422,27 +441,29 @@ class Supervisor:
                     # It is asked to linger; if it does not end by itself then, it is hung.
                     self._timers.start(drain_timeout + LINGER + GRACE, self._kill_if_alive, process)
             slot.restarts = Restarts()
-        logger.setLevel(self._configuration.log.level)
-        logger.info("reloaded %s", self._configuration.script.path)
-        self._notifier.ready(self._status())
-        if self._reload_again:
-            self._reload_again = False
-            self._reload()
+        logger.setLevel(self._current.log.level)
+        logger.info("reloaded %s", self._current.script.path)
+        self._reload_is_over()
 
     def _abandon_reload(self, reason: str) -> None:
         assert self._next is not None
-        generation = self._next[0]
-        self._next = None
+        abandoned, self._next = self._next, None
         logger.error("the script was not reloaded, nothing has changed: %s", reason)
         for process in self._processes.values():
-            if process.generation == generation:
+            if process.generation == abandoned.generation:
                 # Nothing was given to it yet. Its end is expected.
                 process.state = "abandoned"
                 process.kill()
         for slot in self._slots:
-            if not any(process.generation == self._generation for process in slot.chain):
+            if not any(process.generation == self._current.generation for process in slot.chain):
                 self._restart(slot, None)
+        self._reload_is_over()
+
+    def _reload_is_over(self) -> None:
         self._notifier.ready(self._status())
+        if self._reload_again:
+            self._reload_again = False
+            self._reload()
 
     # ---- the end
 
@@ -455,11 +476,19 @@ class Supervisor:
         self._is_stopping = True
         self._notifier.stopping()
         logger.info("stopping")
-        drain_timeout = self._configuration.script.settings.drain_timeout / 1000
+        drain_timeout = self._current.script.settings.drain_timeout / 1000
         for process in self._processes.values():
             process.state = "stopping"
             process.tell(Stop(drain_timeout))
             self._timers.start(drain_timeout + GRACE, self._kill_if_alive, process)
+
+    def _let_drained_end(self) -> None:
+        """Let workers end that have drained: at the stop when all have, and one that was told to alone at once."""
+        drained = [process for process in self._processes.values() if process.state == "drained"]
+        if self._is_stopping and len(drained) < len(self._processes):
+            return
+        for process in drained:
+            process.tell(End())
 
     def _give_up(self, reason: str) -> None:
         if self._failure is None:
@@ -468,9 +497,14 @@ class Supervisor:
             self._stop()
 
     def _kill_if_alive(self, process: WorkerProcess) -> None:
-        if process.pid in self._processes:
-            logger.error("%s does not end: it is killed", process)
-            process.kill()
+        if process.pid not in self._processes:
+            return
+        if process.state == "retiring" and self._slots[process.index].chain[0] is not process:
+            # It waits for the end of an older one, which is watched itself.
+            self._timers.start(GRACE, self._kill_if_alive, process)
+            return
+        logger.error("%s does not end: it is killed", process)
+        process.kill()
 
     # ---- what there is to tell
 

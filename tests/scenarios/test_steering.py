@@ -1,0 +1,85 @@
+"""Each datagram reaches the worker that its transaction belongs to, whoever chooses: the kernel or the workers.
+
+Shown from outside: the service is asked once per transaction, each has one final reply, a CANCEL finds its INVITE, and
+no ACK that belongs to a transaction reaches the script. Repetitions, CANCELs and ACKs come from other sockets than their
+requests, so that the addresses do not help.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.scenarios.load import Ask, Load, Sent
+from tests.scenarios.via_forms import FORMS
+from tests.scenarios.workload import Workload, running_workload, wait_for_balance
+
+pytestmark = pytest.mark.scenario
+
+MODES = ["kernel", "peering"]
+# The addresses must not give away what belongs together.
+SOCKETS = 7
+
+
+@pytest.fixture(params=MODES)
+def steering(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Return the environment that says who chooses."""
+    return {"SIPWRIGHT_STEERING": request.param}
+
+
+def calls_of(form: str) -> Iterator[Ask]:
+    """Give a request of each kind, with its head written in a form."""
+    slow = ("X-Delay: 150",)
+    yield Ask("OPTIONS", headers=slow, form=form, copies=3)
+    yield Ask("OPTIONS", "now", form=form)
+    yield Ask("INVITE", headers=slow, form=form, copies=3)
+    yield Ask("INVITE", headers=("X-Final: 486", *slow), form=form, copies=3)
+    yield Ask("INVITE", "refused", form=form, copies=1)
+    yield Ask("INVITE", headers=("X-Delay: 8000",), form=form, copies=2, is_cancelled=True)
+    for final in ((), ("X-Final: 486",)):
+        # A new INVITE in the dialog, and the end of the dialog.
+        again = Ask("INVITE", headers=(*final, *slow), form=form, copies=3, then=Ask("BYE", form=form))
+        yield Ask("INVITE", form=form, then=again)
+
+
+def expected_status(sent: Sent) -> int:
+    if sent.method == "INVITE":
+        if sent.ask.is_cancelled:
+            return 487
+        if sent.ask.user == "refused" or "X-Final: 486" in sent.ask.headers:
+            return 486
+    return 200
+
+
+def assert_all_went_well(workload: Workload, load: Load, transactions: list[Sent]) -> None:
+    """Check every transaction, the service's calls, and what the workers have counted."""
+    wrong = [str(sent) for sent in transactions if sent.status != expected_status(sent) or len(set(sent.finals)) != 1]
+    assert not wrong, wrong[:10]
+    assert not load.stray
+    suspended = [sent for sent in transactions if sent.ask.user == "ask" and sent.method in ("INVITE", "OPTIONS")]
+    asked = Counter(workload.asked())
+    assert asked == Counter(sent.call_id for sent in suspended)
+    totals = wait_for_balance(workload.server).totals
+    accepted = [sent for sent in transactions if sent.method == "INVITE" and sent.status == 200]
+    assert totals.get("core:acks", 0) == sum(sent.acks for sent in accepted)
+    # Whose ACK had gone to another worker, would have been answered again.
+    repeated = [str(sent) for sent in transactions if sent.method == "INVITE" and sent.acks > 1 + sent.sends]
+    assert not repeated, repeated[:10]
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_whatever_belongs_to_a_transaction_reaches_its_worker(
+    tmp_path: Path, steering: dict[str, str], workers: int
+) -> None:
+    asks = [ask for form in FORMS for ask in calls_of(form) for _ in range(4)]
+    random.Random(1).shuffle(asks)
+    with (
+        running_workload(tmp_path, workers, environment=steering) as workload,
+        Load(workload.server.address, asks, 400, SOCKETS) as load,
+    ):
+        transactions = load.wait_for_all()
+        assert_all_went_well(workload, load, transactions)
