@@ -131,10 +131,11 @@ class Supervisor:
                 self._slots.append(Slot(index, sockets))
             if self._number > 1 and self._options.steering == "kernel":
                 self._steering.attach(self._slots[0].sockets)
-            if pid_file is not None:
-                pid_file.write(identity)
-            become(identity)
+            # Whoever reads the pid file may send signals.
             with self._signals():
+                if pid_file is not None:
+                    pid_file.write(identity)
+                become(identity)
                 gc.freeze()
                 for slot in self._slots:
                     self._start_worker(slot)
