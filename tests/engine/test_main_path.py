@@ -331,7 +331,12 @@ def test_what_belongs_to_a_transaction_here_is_not_given_to_another_worker(
     suspending(server)
     server.receive(request_bytes("INVITE"))
     given: list[str] = []
-    server.core.hand_over(lambda message, _source, _socket: given.append(message.method) is None)
+
+    def hand_over(message: Any, _source: Any, _socket: Any) -> bool:
+        given.append(message.method)
+        return True
+
+    server.core.hand_over(hand_over)
     # The repetition, and the CANCEL: its key is another one, but its INVITE is here.
     assert server.receive(request_bytes("INVITE")) == [100]
     assert server.receive(request_bytes("CANCEL")) == [200, 487]

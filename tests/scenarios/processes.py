@@ -263,14 +263,14 @@ class SipwrightProcess(SipServerProcess):
 
     def reload(self, *, is_good: bool = True) -> None:
         """Have the script read again, and wait until the server says that it was, or that it was not."""
-        text = "INFO reloaded " if is_good else "the script was not reloaded, nothing has changed"
+        text = "INFO [main] reloaded " if is_good else "the script was not reloaded, nothing has changed"
         before = self.log.count(text)
         self.send_signal(signal.SIGHUP)
         self.wait_for_log(text, before + 1)
 
     def statistics(self) -> Statistics:
         """Have the counters logged, and read them; they are a second old at most."""
-        end = "INFO statistics: "
+        end = "INFO [main] statistics: "
         before = self.log.count(end)
         self.send_signal(signal.SIGUSR1)
         self.wait_until(lambda: self.log.count(end) > before, "no statistics")

@@ -1,8 +1,8 @@
 """Each datagram reaches the worker that its transaction belongs to, whoever chooses: the kernel or the workers.
 
 Shown from outside: the service is asked once per transaction, each has one final reply, a CANCEL finds its INVITE, and
-no ACK that belongs to a transaction reaches the script. Repetitions, CANCELs and ACKs come from other sockets than their
-requests, so that the addresses do not help.
+no ACK that belongs to a transaction reaches the script. Repetitions, CANCELs and ACKs come from other sockets than
+their requests, so that the addresses do not help.
 """
 
 from __future__ import annotations

@@ -213,6 +213,7 @@ class _Child(asyncio.Protocol):
         heir = self._handover.heir
         if not self.worker.services.heard(name, payload) and heir is not None:
             heir.tell(name, payload)
+
     @property
     def _predecessor(self) -> Inlet:
         return next(reversed(self._predecessors.values()))

@@ -141,11 +141,12 @@ class Supervisor:
                 self._slots.append(Slot(index, sockets))
             if self._number > 1 and self._options.steering == "kernel":
                 self._steering.attach(self._slots[0].sockets)
-            if pid_file is not None:
-                pid_file.write(identity)
-            become(identity)
-            remove_leftovers()
+            # Whoever reads the pid file may send signals.
             with self._signals():
+                if pid_file is not None:
+                    pid_file.write(identity)
+                become(identity)
+                remove_leftovers()
                 gc.freeze()
                 for slot in self._slots:
                     self._start_worker(slot)
@@ -412,6 +413,9 @@ class Supervisor:
         else:
             configuration.generation = self._current.generation + 1
             self._next = configuration
+            # The scripts of earlier reloads are let go: each leaves 0.1 MB and more, which the workers would inherit.
+            gc.unfreeze()
+            gc.collect()
             gc.freeze()
             for slot in self._slots:
                 self._start_worker(slot)
