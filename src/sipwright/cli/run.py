@@ -187,6 +187,7 @@ async def serve(script: Script, listen: list[ListenAddress], log: OpenLog) -> No
         stopping.result()
     else:
         stopping.cancel()
+    script.registry.mod_destroy(worker.services.shared_store)
 
 
 class _Signals:

@@ -45,9 +45,10 @@ from sipwright.sip.uri import parse_uri
 BUILTIN = "sipwright.modules"
 ALIASES = {"jsonrpc-c": "jsonrpc", "jsonrpcc": "jsonrpc"}
 
-# Kamailio's modules that only serve its own management: scripts load them, nothing in a route needs them.
+# Kamailio's modules that only serve its own management, or bring it what is built in here (SQLite, for tables on disk):
+# scripts load them, nothing in a route needs them.
 WITHOUT_EFFECT = frozenset(
-    ["cfg_rpc", "corex", "ctl", "debugger", "jsonrpcs", "mi_datagram", "mi_fifo", "mi_rpc", "xmlrpc"]
+    ["cfg_rpc", "corex", "ctl", "db_sqlite", "debugger", "jsonrpcs", "mi_datagram", "mi_fifo", "mi_rpc", "xmlrpc"]
 )
 
 

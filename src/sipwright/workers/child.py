@@ -122,6 +122,8 @@ class _Child(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._ending: asyncio.Task[None] | None = None
         self._is_retiring = False
+        # Whether the supervisor is gone.
+        self._is_alone = False
         # Set when nobody needs this worker any more to refuse requests.
         self._released = asyncio.Event()
         self.ended = asyncio.Event()
@@ -166,6 +168,9 @@ class _Child(asyncio.Protocol):
 
     def close(self) -> None:
         """Let go what the worker had open, after its end."""
+        if self._is_alone:
+            # What the supervisor would do. The others do it, too: the last one has it right.
+            self._plan.script.registry.mod_destroy(self._stores.open)
         self._stores.close()
 
     def tell(self, message: FromWorker) -> None:
@@ -207,6 +212,7 @@ class _Child(asyncio.Protocol):
             logger.error("the supervisor is gone: stopping")
             # Also a worker that drains, for there is nobody left to tell it that this takes too long.
             self._is_retiring = True
+            self._is_alone = True
             self._stop(0.0)
 
     def _hear(self, name: str, payload: bytes) -> None:

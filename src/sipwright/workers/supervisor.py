@@ -37,7 +37,7 @@ from sipwright.workers.privileges import Identity, PidFile, become, find_identit
 from sipwright.workers.process import Closable, WorkerProcess, describe_end
 from sipwright.workers.restarts import Restarts
 from sipwright.workers.scoreboard import Board
-from sipwright.workers.shared import new_store_path, remove_leftovers, remove_store
+from sipwright.workers.shared import SharedStores, new_store_path, remove_leftovers, remove_store
 from sipwright.workers.steering import MAX_WORKERS, Steering
 
 logger = logging.getLogger("sipwright")
@@ -154,7 +154,7 @@ class Supervisor:
                 self._loop()
         finally:
             self._close()
-            remove_store(self._store_path)
+            self._end_modules()
             if pid_file is not None:
                 pid_file.remove()
         if self._failure is not None:
@@ -170,6 +170,19 @@ class Supervisor:
         for slot in self._slots:
             for end in (*slot.sockets, *slot.way_in):
                 end.close()
+
+    def _end_modules(self) -> None:
+        """Let modules keep what they want to of what the workers shared, and remove it."""
+        script = self._current.script
+        stores = SharedStores(self._store_path, time.monotonic, script.settings.shm_mem_size << 20)
+        try:
+            script.registry.mod_destroy(stores.open)
+        except Exception:
+            # A fault of a module; the others and the server end all the same.
+            logger.exception("fault at the end of a module")
+        finally:
+            stores.close()
+            remove_store(self._store_path)
 
     def _identity(self) -> Identity:
         user, group, settings = self._options.user, self._options.group, self._current.script.settings

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from sipwright.errors import ArgumentError
+from sipwright.lang.namespace import RouteKind
 from sipwright.testing import ScriptDriver, sip_request
+from tests.modules.conftest import FakeServices, Script
 
 TABLES = [
     ("htable", "htable", "a=>size=4;"),
@@ -80,13 +82,43 @@ def test_an_item_can_be_told_never_to_expire(script: Any) -> None:
 
 
 def test_event_routes_run_at_the_start_and_for_what_expired(script: Any) -> None:
-    assert script.services.event_routes == ["htable:mod-init"]
     seen = []
     script.services.run_event_route = lambda name, extra=None: seen.append((name, extra))
     script.set("sht", "c=>k", 1)
     script.services.fake_clock.advance(140)
     assert seen == [("htable:expired:c", {"htable:expired": ("k", 1)})]
     assert "htable:expired:d" in list(script.registry.event_routes())
+
+
+def test_the_event_route_of_the_start_runs_once_for_all_workers() -> None:
+    script, workers = Script("htable"), [FakeServices() for _ in range(3)]
+    for services in workers:
+        services.shared_store = workers[0].shared_store
+        services.routes[RouteKind.EVENT, "htable:mod-init"] = object()
+        script.registry.child_init(services)  # type: ignore[arg-type]
+    assert [services.event_routes for services in workers] == [["htable:mod-init"], [], []]
+
+
+def test_no_store_is_opened_without_a_table_or_an_event_route() -> None:
+    script, services = Script("htable"), FakeServices()
+    opened: list[str] = []
+    services.shared_store = opened.append  # type: ignore[assignment]
+    script.registry.child_init(services)  # type: ignore[arg-type]
+    assert opened == []
+
+
+def test_the_event_route_of_the_start_has_run_before_the_first_message() -> None:
+    driver = ScriptDriver(
+        """
+        loadmodule "sl.so"
+        loadmodule "pv.so"
+        loadmodule "htable.so"
+        modparam("htable", "htable", "t=>size=4")
+        event_route[htable:mod-init] { $sht(t=>k) = $sht(t=>k) + "x"; }
+        request_route { sl_send_reply("200", "$sht(t=>k)"); }
+        """
+    )
+    assert [reply.reason for reply in driver.receive(sip_request())] == ["x"]
 
 
 def test_the_item_that_expired_is_there_after_a_suspension_too() -> None:
@@ -226,7 +258,11 @@ def test_wrong_uses_are_errors(script: Any, inner: str | None, message: str, sug
         ("c=>size=4;foo=1", "unknown key 'foo' of a table", 10),
         ("c=>autoexpire=x", "'autoexpire' is an integer, not 'x'", 14),
         ("c=>size=-1", "'size' cannot be negative", 8),
-        ("c=>size=4;dbtable=t", "cannot be loaded from a database", 10),
+        ("c=>size=4;dbmode=1", "dbmode=1 needs a dbtable", 3),
+        ("c=>dbmode=x", "'dbmode' is an integer, not 'x'", 10),
+        ("c=>dbtable=", "'' is no name of a table or column", 11),
+        ("c=>dbtable=t;cols='a'", "'cols' names the column of the keys and at least one of values", 18),
+        ("c=>dbtable=t;cols='a,b]'", r"'b\]' is no name of a table or column", 18),
         ("c=>size=4;dmqreplicate=1", "not replicated by DMQ", 10),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sipwright.errors import StoreError
+from sipwright.modules.htable.database import Source
 from sipwright.script.store import Item, Store
 
 
@@ -15,10 +16,10 @@ class Table:
     """A defined table. `store` has its items; it is there once the worker has started.
 
     `autoexpire` is in seconds, None where items do not expire; `initial` is the value of keys that are missing; `renew`
-    tells whether an update begins the time of an item anew.
+    tells whether an update begins the time of an item anew; `source` says where it is kept on disk.
     """
 
-    __slots__ = ("autoexpire", "initial", "name", "renew", "size", "store")
+    __slots__ = ("autoexpire", "initial", "name", "renew", "size", "source", "store")
 
     store: Store
 
@@ -28,6 +29,7 @@ class Table:
         self.autoexpire: int | None = None
         self.initial: int | None = None
         self.renew = True
+        self.source = Source()
 
     def get(self, key: str) -> Item | None:
         """Return a value, or what a missing key has."""
