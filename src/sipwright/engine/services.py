@@ -75,6 +75,7 @@ class WorkerServices:
         aliases: Iterable[tuple[str, int]],
         rpc_client: Callable[..., Any],
         shared_store: Callable[[str], Store],
+        redis_client: Callable[..., Any],
         stats: Counters,
         log: logging.Logger,
         worker: int = 0,
@@ -88,6 +89,7 @@ class WorkerServices:
         self.trace: Trace | None = None
         self.rpc_client = rpc_client
         self.shared_store = shared_store
+        self.redis_client = redis_client
         self.stats = stats
         self.statistics_table = Statistics()
         self.statistics = self.statistics_table.read
