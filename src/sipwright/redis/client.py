@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random as chance
 import ssl
 from collections.abc import Callable, Sequence
@@ -77,6 +78,21 @@ class Client:
         """Send a command. False: it is refused, and `done` is not called."""
         return self._request(encode_command(words), done, argument)
 
+    def submit_all(
+        self, commands: Sequence[Sequence[Word]], done: Callable[[Any, list[Any]], object], argument: Any = None
+    ) -> bool:
+        """Send several commands with nothing between them; `done(argument, replies)` has all of them, in order.
+
+        Each reply is as that to one command. False: all of them are refused.
+        """
+        if self._room() < len(commands):
+            self._refuse()
+            return False
+        all_replies = _AllReplies(done, argument, len(commands))
+        for words in commands:
+            self._request(encode_command(words), _AllReplies.take, all_replies)
+        return True
+
     def submit_script(
         self, script: LuaScript, keys: Sequence[Word], arguments: Sequence[Word], done: Done, argument: Any = None
     ) -> bool:
@@ -110,13 +126,21 @@ class Client:
         elif connection is None and self._early is not None and len(self._early) < self._max_pending:
             self._early.append((data, done, argument, self._loop.time()))
         else:
-            self._counts["refused"] += 1
-            self._failed_meanwhile += connection is None
+            self._refuse()
             return False
         self._counts["commands"] += 1
         if self._watch is None:
             self._watch = self._loop.call_later(self._command_timeout, self._look_for_overdue)
         return True
+
+    def _room(self) -> int:
+        if self._connection is None and self._early is None:
+            return 0
+        return self._max_pending - self.pending
+
+    def _refuse(self) -> None:
+        self._counts["refused"] += 1
+        self._failed_meanwhile += self._connection is None
 
     def _script_answered(self, asked: tuple[LuaScript, tuple[Word, ...], Done, Any], reply: Reply | RedisError) -> None:
         script, rest, done, argument = asked
@@ -283,6 +307,24 @@ class Client:
             self._fail_early(f"no connection within {round(self._command_timeout * 1000)} ms")
 
 
+class _AllReplies:
+    """The replies to several commands, for one who wants them together. They come in order."""
+
+    __slots__ = ("_argument", "_count", "_done", "_replies")
+
+    def __init__(self, done: Callable[[Any, list[Any]], object], argument: Any, count: int) -> None:
+        self._done = done
+        self._argument = argument
+        self._count = count
+        self._replies: list[Any] = []
+
+    def take(self, reply: Reply | RedisError) -> None:
+        """Take the next reply."""
+        self._replies.append(reply)
+        if len(self._replies) == self._count:
+            self._done(self._argument, self._replies)
+
+
 class Clients:
     """The clients of one worker: one for each server and each way to use it, made when it is first asked for."""
 
@@ -319,8 +361,11 @@ def _settle(answer: asyncio.Future[Reply | RedisError], reply: Reply | RedisErro
 
 
 def _tls_context(address: RedisAddress) -> ssl.SSLContext:
+    is_directory = os.path.isdir(address.ca_file)
     try:
-        context = ssl.create_default_context(cafile=address.ca_file or None)
+        context = ssl.create_default_context(
+            cafile=None if is_directory else address.ca_file or None, capath=address.ca_file if is_directory else None
+        )
     except OSError as error:
         raise RedisAwayError(f"ssl_ca_certs={address.ca_file}: {_reason(error)}") from None
     if not address.verify:
