@@ -57,9 +57,10 @@ def modules_page() -> str:
         lines += _module(name, kind, registry)
     lines += ["## Modules without an effect", ""]
     lines += [
-        "These modules of Kamailio serve its own management. `loadmodule` takes them, with a note, and `modparam`"
+        "These modules of Kamailio serve its own management, or bring it what is built in here (SQLite). `loadmodule`",
+        f"takes them, with a note, and `modparam` takes their parameters: {_list(sorted(WITHOUT_EFFECT))}.",
+        "",
     ]
-    lines += [f"takes their parameters: {_list(sorted(WITHOUT_EFFECT))}.", ""]
     return "\n".join(lines)
 
 

@@ -51,6 +51,15 @@ ALLOWED: dict[str, list[str]] = {
         "sipwright.transport",
         "sipwright.engine",
     ],
+    "sipwright.workers": [
+        *L0_OWN,
+        "sipwright.sip",
+        "sipwright.transaction",
+        "sipwright.script",
+        "sipwright.transport",
+        "sipwright.engine",
+        "sipwright.workers",
+    ],
     "sipwright.testing": ["sipwright"],
     "sipwright.cli": ["sipwright"],
 }
@@ -59,7 +68,7 @@ CORES += [f"sipwright.jsonrpc.{core}" for core in CORE_RPC]
 CORES += [f"sipwright.redis.{core}" for core in CORE_REDIS]
 CORES += ["sipwright.lang"]
 NOT_IN_CORES = {"asyncio", "socket", "time", "random", "logging", "threading", "select", "selectors"}
-THIRD_PARTY = {"msgspec"}
+THIRD_PARTY = {"lmdb", "msgspec"}
 
 
 def module_of(path: Path) -> str:

@@ -11,6 +11,7 @@ SipwrightError
 ├── ConfigError                one fault of a script: `file`, `line`, `column`, `source`, `suggestion`
 ├── ConfigErrors               all faults of a script: `errors`
 ├── ScriptError                a running script asked for something impossible
+│   └── StoreError             a shared table could not be read or written: it is full, for one
 ├── StartError                 the server cannot start: a busy port, an unknown host
 ├── CommandError               a command cannot do what it was asked
 ├── RpcError                   a call has no result
@@ -166,6 +167,10 @@ class ConfigErrors(SipwrightError):
 
 class ScriptError(SipwrightError):
     """A running script asked for something that cannot be done. The engine logs it with the script's line."""
+
+
+class StoreError(ScriptError):
+    """A table that workers share could not be read or written: the store has logged why, the table is as it was."""
 
 
 class StartError(SipwrightError):

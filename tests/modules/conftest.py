@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -83,7 +83,7 @@ class FakeServices:
     def statistics(self) -> dict[str, int]:
         return self.counters
 
-    def run_event_route(self, name: str, context: Context | None = None) -> bool:
+    def run_event_route(self, name: str, extra: Mapping[str, Any] | None = None) -> bool:
         self.event_routes.append(name)
         return True
 

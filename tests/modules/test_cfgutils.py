@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sipwright.testing import run_script, sip_request
+from sipwright.testing import NoAnswer, ScriptDriver, run_script, sip_request
 
 
 def test_chance(compiled: Any) -> None:
@@ -20,14 +20,63 @@ def test_hashes_are_those_of_kamailio(compiled: Any) -> None:
 
 
 def test_flags_of_the_server(compiled: Any) -> None:
-    assert compiled.is_true("is_gflag(4)", "is_gflag(5)", body="set_gflag(4); set_gflag(5); reset_gflag(5);") == [
-        True,
-        False,
-    ]
+    body = "set_gflag(4); set_gflag(5); reset_gflag(5); reset_gflag(7);"
+    conditions = [f"is_gflag({flag})" for flag in (4, 5, 6, 7, 36)]
+    before = 'modparam("cfgutils", "initial_gflags", 192)'
+    loads = 'loadmodule "cfgutils.so"\n'
+    driver = compiled.run(
+        body + "".join(f'if ({condition}) xlog("{condition}");' for condition in conditions), before=loads + before
+    )
+    assert [line.removeprefix("<script>: ") for line in driver.log] == ["is_gflag(4)", "is_gflag(6)", "is_gflag(36)"]
+
+
+def test_flags_are_those_of_all_workers(load: Any) -> None:
+    first, second = load("cfgutils"), load("cfgutils")
+    store = first.services.shared_store
+    second.services.shared_store = store
+    assert store("cfgutils:gflags").items() == []
+    first.call("set_gflag", 3)
+    assert [second.call("is_gflag", 3), second.call("is_gflag", 4)] == [1, -1]
 
 
 def test_locks(compiled: Any) -> None:
     assert compiled.is_true('lock("a")', 'trylock("a")', 'unlock("a")', 'trylock("a")') == [True, False, True, True]
+
+
+def test_a_message_that_takes_a_lock_again_is_told_so(compiled: Any) -> None:
+    assert compiled.log('lock("a"); lock("a"); xlog("$rc");') == ["lock('a'): this message has it already", "-1"]
+
+
+def test_a_lock_that_another_message_holds_is_waited_for_or_not() -> None:
+    driver = ScriptDriver(
+        """
+        loadmodule "tm.so"
+        loadmodule "pv.so"
+        loadmodule "sl.so"
+        loadmodule "textops.so"
+        loadmodule "jsonrpc.so"
+        loadmodule "cfgutils.so"
+        modparam("jsonrpc", "servers", "127.0.0.1:9999,1")
+        request_route {
+            if (is_method("OPTIONS")) {
+                lock("a");
+                jsonrpc_call("m", "[]", "$var(x)");
+                unlock("a");
+            } else if (is_method("INFO")) {
+                if (!trylock("a")) { sl_send_reply("480", "Locked"); exit; }
+            } else {
+                lock("a");
+            }
+            sl_send_reply("200", "$rm");
+        }
+        """,
+        rpc={"m": NoAnswer.TIMEOUT},
+    )
+    for method in ("OPTIONS", "INFO", "MESSAGE"):
+        driver.receive(sip_request(method, call_id=method, branch=f"z9hG4bK{method}"))
+    assert [reply.reason for reply in driver.replies] == ["Locked"]
+    driver.advance(0.6)
+    assert [reply.reason for reply in driver.replies] == ["Locked", "OPTIONS", "MESSAGE"]
 
 
 def test_routes_that_may_not_exist(compiled: Any) -> None:

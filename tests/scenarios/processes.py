@@ -38,6 +38,16 @@ def require_program(name: str) -> str:
     return path
 
 
+def require_kamailio_module(name: str) -> None:
+    """As `require_program`, for a module that Debian has in a package of its own."""
+    require_program("kamailio")
+    places = ("lib*/kamailio/modules", "lib*/*/kamailio/modules")
+    if not any(file for place in places for file in Path("/usr").glob(f"{place}/{name}.so")):
+        if os.environ.get("CI"):
+            pytest.fail(f"Kamailio's module {name} is not installed, and CI must have it")
+        pytest.skip(f"Kamailio's module {name} is not installed")
+
+
 def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
     """Return a port of loopback that nobody uses at this moment."""
     with socket.socket(socket.AF_INET, kind) as probe:

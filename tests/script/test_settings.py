@@ -79,9 +79,11 @@ def test_listen_adds_up_and_the_other_parameters_keep_the_last_value() -> None:
     settings.set_global("debug", [1])
     settings.set_global("debug", [3])
     settings.set_global("log_stderror", ["no"])
+    settings.set_global("shm_mem_size", [64])
     assert [address.port for address in settings.listen] == [5060, 5070]
     assert settings.debug == 3
     assert settings.log_stderror is False
+    assert [settings.shm_mem_size, Settings().shm_mem_size] == [64, 1024]
 
 
 def test_an_alias_may_have_a_protocol_and_a_port() -> None:
@@ -107,6 +109,7 @@ def test_an_unknown_parameter_is_an_error_with_a_suggestion() -> None:
     [
         ("children", ["many"], "global parameter 'children' is an integer, not 'many'"),
         ("children", [0], "global parameter 'children' must be at least 1, not 0"),
+        ("shm_mem_size", [0], "global parameter 'shm_mem_size' must be at least 1, not 0"),
         ("port", [70000], "global parameter 'port' must be from 1 to 65535, not 70000"),
         ("log_stderror", ["maybe"], "global parameter 'log_stderror' is yes or no, not 'maybe'"),
         ("debug", [1, 2], "global parameter 'debug' takes one value"),

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
@@ -281,7 +281,7 @@ class WorkerServices:
         """Return a route by its name."""
         return self._routes.get((kind, name))
 
-    def run_event_route(self, name: str) -> bool:
+    def run_event_route(self, name: str, extra: Mapping[str, Any] | None = None) -> bool:
         """Run an event route, on a message of its own."""
         route = self._routes.get((RouteKind.EVENT, name))
         if route is None:
@@ -290,6 +290,7 @@ class WorkerServices:
         message = parse(_NO_MESSAGE % (self._events, self._events))
         assert isinstance(message, Request)
         event = Context(message, ("127.0.0.1", 0), NoSocket(), RouteKind.EVENT)
+        event.extra = None if extra is None else dict(extra)
         self._runner.run(route, event)
         self._runner.when_ended(event, self._event_ended)
         return True

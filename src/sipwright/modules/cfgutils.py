@@ -1,21 +1,25 @@
 """Module cfgutils: chance, locks, flags of the server, and routes that may not exist.
 
-One worker never handles two messages at the same time, so a lock is only in the way of a script that was suspended
-while it held it. Nothing can wait here: `lock()` and `trylock()` are false where Kamailio would wait.
+Locks and flags are those of all workers. A lock is held by a message, in all routes that run on it. Who waits for one
+lets its worker do other things.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Annotated, Any
 
-from sipwright.errors import ArgumentError
+from sipwright.errors import ArgumentError, StoreError
 from sipwright.lang.namespace import ParamKind, Part, RouteKind
 from sipwright.script.context import Context
 from sipwright.script.corehash import core_hash
 from sipwright.script.kinds import Int, NullableStr, Str
+from sipwright.script.locks import Locks
 from sipwright.script.module import Module, Param, function
+from sipwright.script.services import Services
+from sipwright.script.store import Store
 
 
 def _refuse(_parts: Sequence[Part]) -> object:
@@ -36,12 +40,17 @@ class Cfgutils(Module):
     def __init__(self, require: Callable[[str], Any]) -> None:
         super().__init__(require)
         self._random = Random()  # noqa: S311 - for spreading load, not for secrets
-        self._locked: set[str] = set()
+        self._opened: Store | None = None
 
     def mod_init(self) -> None:
-        """Take over the initial values."""
+        """Take over the initial value."""
         self._probability = self.initial_probability
-        self._gflags = self.initial_gflags
+
+    def child_init(self, services: Services) -> None:
+        """Start with no locks."""
+        super().child_init(services)
+        self._locks = Locks(services)
+        self._opened = None
 
     # ---- chance
 
@@ -79,45 +88,61 @@ class Cfgutils(Module):
 
     @function()
     def set_gflag(self, _ctx: Context, flag: Int) -> int:
-        """Set a flag that all messages of this worker see."""
-        self._gflags |= 1 << (flag & 31)
-        return 1
+        """Set a flag that all messages of the server see."""
+        return self._set_gflag(flag, 1)
 
     @function()
     def reset_gflag(self, _ctx: Context, flag: Int) -> int:
-        """Reset a flag that all messages of this worker see."""
-        self._gflags &= ~(1 << (flag & 31))
-        return 1
+        """Reset a flag that all messages of the server see."""
+        return self._set_gflag(flag, 0)
 
     @function()
     def is_gflag(self, _ctx: Context, flag: Int) -> int:
-        """Tell whether a flag that all messages of this worker see is set."""
-        return 1 if self._gflags >> (flag & 31) & 1 else -1
+        """Tell whether a flag that all messages of the server see is set."""
+        return 1 if self._store().get(_gflag(flag)) == 1 else -1
+
+    def _set_gflag(self, flag: int, value: int) -> int:
+        try:
+            self._store().set(_gflag(flag), value, None, renew=True)
+        except StoreError:
+            return -1
+        return 1
 
     # ---- locks
 
-    @function()
-    def lock(self, _ctx: Context, key: Str) -> int:
-        """Take a lock; false when a suspended script holds it."""
-        if key in self._locked:
-            self.services.log.warning("lock(%r): a suspended script holds it, going on without it", key)
+    @function(suspends=True)
+    async def lock(self, ctx: Context, key: Str) -> int:
+        """Take a lock, and wait for that up to 5 s; false when somebody else still has it then.
+
+        It is false, too, when this message has it. A lock that was forgotten comes free when its message has gone, and
+        in any case 60 s after it was taken.
+        """
+        if self._locks.holds(ctx, self._store(), key):
+            self.services.log.error("lock(%r): this message has it already", key)
             return -1
-        self._locked.add(key)
-        return 1
+        return 1 if await self._locks.lock(ctx, self._store(), key, f"lock({key!r})") else -1
 
     @function()
-    def trylock(self, _ctx: Context, key: Str) -> int:
-        """Take a lock; false when a suspended script holds it."""
-        if key in self._locked:
-            return -1
-        self._locked.add(key)
-        return 1
+    def trylock(self, ctx: Context, key: Str) -> int:
+        """Take a lock; false when somebody has it, be it this message."""
+        store = self._store()
+        return 1 if not self._locks.holds(ctx, store, key) and self._locks.try_lock(ctx, store, key) else -1
 
     @function()
-    def unlock(self, _ctx: Context, key: Str) -> int:
-        """Release a lock."""
-        self._locked.discard(key)
-        return 1
+    def unlock(self, ctx: Context, key: Str) -> int:
+        """Release a lock; false when it was held for too long and somebody else has it."""
+        return 1 if self._locks.unlock(ctx, self._store(), key, f"unlock({key!r})") else -1
+
+    def _store(self) -> Store:
+        """Return the store of locks and flags, opened once it is used."""
+        store = self._opened
+        if store is None:
+            store = self._opened = self.services.shared_store("cfgutils:gflags")
+            with contextlib.suppress(StoreError):
+                for flag in range(32):
+                    if self.initial_gflags >> flag & 1:
+                        store.insert(_gflag(flag), 1, None)
+        return store
 
     # ---- routes
 
@@ -143,3 +168,8 @@ class Cfgutils(Module):
     def usleep(self, _ctx: Context, _microseconds: Refused) -> int:
         """Refused when a script is loaded."""
         return -1
+
+
+def _gflag(flag: int) -> str:
+    """Return the key of a flag."""
+    return str(flag & 31)

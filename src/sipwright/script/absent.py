@@ -11,7 +11,7 @@ MODULES = frozenset(
     acc acc_db acc_radius alias_db app_jsdt app_lua app_perl app_python app_python3 app_ruby app_sqlang async auth
     auth_db auth_diameter auth_identity auth_radius auth_xkeys avpops benchmark call_control call_obj carrierroute
     cdp cnxcc counters cpl-c crypto db2_ldap db2_ops db_berkeley db_cassandra db_cluster db_flatstore db_mongodb
-    db_mysql db_oracle db_perlvdb db_postgres db_redis db_sqlite db_text db_unixodbc dialog dialog_ng dialplan
+    db_mysql db_oracle db_perlvdb db_postgres db_redis db_text db_unixodbc dialog dialog_ng dialplan
     dispatcher diversion dmq dmq_usrloc dnssec domain domainpolicy drouting enum erlang evapi exec file_out geoip geoip2
     group gzcompress h350 http_async_client http_client imc ims_auth ims_charging ims_dialog ims_icscf ims_isc
     ims_qos ims_registrar_pcscf ims_registrar_scscf ims_usrloc_pcscf ims_usrloc_scscf influxdbc inventory

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from sipwright.errors import ArgumentError
 from sipwright.lang.namespace import ANY_ROUTE, Part, RouteKind, Setter, Value, Variable
+from sipwright.script.store import Store
 
 if TYPE_CHECKING:  # services names Module's users; a module only stores its services
     from sipwright.script.services import Services
@@ -220,8 +221,9 @@ class Module:
     """A script module. Subclass it, give it a `name`, and declare what it brings.
 
     Its life: constructed at `loadmodule`; its parameters are set; `mod_init()` once the whole script was read and
-    is good (ArgumentError: the configuration makes no sense); `child_init(services)` in each worker, with a running
-    event loop; `destroy()` when the worker ends. `event_routes` names the event routes it may run.
+    is good (ArgumentError: the configuration makes no sense), before the server has its workers; `child_init(services)`
+    in each worker, with a running event loop; `ready()` in each worker; `destroy()` when the worker ends; and
+    `mod_destroy(shared_store)` when the server ends. `event_routes` names the event routes it may run.
     """
 
     name: str = ""
@@ -242,8 +244,18 @@ class Module:
         """Start what needs a running worker. Extend it; the default keeps the services."""
         self.services = services
 
+    def ready(self) -> None:
+        """Do what needs all modules to be started in the worker, such as running routes. No request has come yet."""
+
     async def destroy(self) -> None:
         """Let go what `child_init` started."""
+
+    def mod_destroy(self, shared_store: Callable[[str], Store]) -> None:
+        """Keep what is to outlive the server: called once, when all its workers have ended, or all but this one.
+
+        It may be a process where the module has never been started; `shared_store` gives the stores that the workers
+        shared. It may be called again, and by several processes at once, where the server did not end as it should.
+        """
 
 
 __all__ = [

@@ -39,14 +39,16 @@ from sipwright.script.module import (
 )
 from sipwright.script.services import Services
 from sipwright.script.settings import Settings
+from sipwright.script.store import Store
 from sipwright.sip.uri import parse_uri
 
 BUILTIN = "sipwright.modules"
 ALIASES = {"jsonrpc-c": "jsonrpc", "jsonrpcc": "jsonrpc"}
 
-# Kamailio's modules that only serve its own management: scripts load them, nothing in a route needs them.
+# Kamailio's modules that only serve its own management, or bring it what is built in here (SQLite, for tables on disk):
+# scripts load them, nothing in a route needs them.
 WITHOUT_EFFECT = frozenset(
-    ["cfg_rpc", "corex", "ctl", "debugger", "jsonrpcs", "mi_datagram", "mi_fifo", "mi_rpc", "xmlrpc"]
+    ["cfg_rpc", "corex", "ctl", "db_sqlite", "debugger", "jsonrpcs", "mi_datagram", "mi_fifo", "mi_rpc", "xmlrpc"]
 )
 
 
@@ -77,11 +79,22 @@ class Registry:
         self._services = services
         for module in self.modules.values():
             module.child_init(services)
+        for module in self.modules.values():
+            module.ready()
 
     async def destroy(self) -> None:
         """Let every module go, in the reverse order of loading."""
         for module in reversed(self.modules.values()):
             await module.destroy()
+
+    def mod_destroy(self, shared_store: Callable[[str], Store]) -> None:
+        """Let every module keep what is to outlive the server, in the order of loading.
+
+        `shared_store` gives the stores that the workers shared. The last one of the server's processes calls it, or
+        each worker that is left without the others; calling it again does no harm.
+        """
+        for module in self.modules.values():
+            module.mod_destroy(shared_store)
 
     # ---- lang.Namespace
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from sipwright.lang.namespace import Route, RouteKind
@@ -113,8 +113,11 @@ class Services(Protocol):
     def give_up(self, suspension: Suspension) -> None:
         """End a suspension that lasted too long: in the failure_route of its transaction, or with 408."""
 
-    def run_event_route(self, name: str) -> bool:
-        """Run `event_route[name]`, if the script has it, on a message of its own."""
+    def run_event_route(self, name: str, extra: Mapping[str, Any] | None = None) -> bool:
+        """Run `event_route[name]`, if the script has it, on a message of its own.
+
+        `extra` is what modules find in its context's `extra`, also after a suspension.
+        """
 
     def find_route(self, kind: RouteKind, name: str) -> Route | None:
         """Return a route by its name."""

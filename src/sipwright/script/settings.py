@@ -30,7 +30,7 @@ WITHOUT_EFFECT = frozenset(
     open_files_limit phone2tel pmtu_discovery pv_buffer_size pv_buffer_slots pv_cache_action pv_cache_limit
     real_time received_route_mode reply_to_via return_mode rev_dns route_locks_size rt_ktable_cnt rt_policy rt_prio
     rt_timer1_policy rt_timer1_prio rt_timer2_policy rt_timer2_prio rundir server_header
-    server_id server_signature sctp_children sendbuffer shm_force_alloc shm_mem_size sip_parser_log
+    server_id server_signature sctp_children sendbuffer shm_force_alloc sip_parser_log
     sip_parser_mode sip_warning socket_workers sql_buffer_size statistics stats_name_separator stealth stop_stats
     syn_branch tcp_accept_aliases tcp_accept_haproxy tcp_accept_iplimit tcp_accept_no_cl tcp_async tcp_children
     tcp_clone_rcvbuf tcp_connect_timeout tcp_connection_lifetime tcp_connection_match tcp_conn_wq_max tcp_crlf_ping
@@ -70,6 +70,8 @@ class Settings:
     port: int = DEFAULT_PORT
     drain_timeout: int = 5_000
     max_while_loops: int = 100
+    # What the shared tables may take, in MB.
+    shm_mem_size: int = 1024
 
     def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
         """Set a global parameter of the script. Return a note when it has no effect; ArgumentError: unknown, wrong."""
@@ -205,5 +207,6 @@ _TAKE: dict[str, Callable[[Settings, Sequence[int | str]], None]] = {
     "port": _integer("port", 1, 65535),
     # Read by the compiler itself: after so many rounds a `while` is stopped.
     "max_while_loops": _integer("max_while_loops", 1),
+    "shm_mem_size": _integer("shm_mem_size", 1),
     "drain_timeout": _integer("drain_timeout", 0),
 }

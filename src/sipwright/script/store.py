@@ -3,19 +3,22 @@
 A store keeps keys, values (int or str) and when each item expires. Each method is atomic for all who share the store.
 `ttl` is in seconds, None for an item that does not expire. What has expired is as if it were not there, but stays until
 `take_expired()` takes it out, so that someone can be told.
+
+A store also has locks, by key; they have nothing to do with the items. `holder` names who holds one, unique in its
+process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from heapq import heappop, heappush
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heapify, heappop, heappush
 from typing import Protocol
 
 Item = int | str
 
 
 class Store(Protocol):
-    """The items of one table."""
+    """The items of one table. StoreError: it could not be read or written, and is as it was before."""
 
     def get(self, key: str) -> Item | None:
         """Return the value of a key, None when there is none."""
@@ -23,26 +26,53 @@ class Store(Protocol):
     def set(self, key: str, value: Item, ttl: float | None, *, renew: bool) -> None:
         """Store a value. Without `renew`, an item that is there keeps the moment when it expires."""
 
-    def delete(self, key: str) -> bool:
-        """Delete a key, and tell whether it was there."""
+    def insert(self, key: str, value: Item, ttl: float | None) -> bool:
+        """Store a value unless there is one, and tell whether it was stored."""
 
     def add(self, key: str, amount: int, initial: int | None, ttl: float | None, *, renew: bool) -> int | None:
         """Add to an integer and return the sum; None when it is a text, or missing without an initial value."""
 
+    def delete(self, key: str) -> bool:
+        """Delete a key, and tell whether it was there."""
+
     def ttl(self, key: str) -> float | None:
         """Return in how many seconds a key expires, None when it does not or is not there."""
 
-    def expire(self, key: str, ttl: float) -> None:
-        """Let a key, if it is there, expire in so many seconds."""
+    def expire(self, key: str, ttl: float | None) -> None:
+        """Let a key, if it is there, expire in so many seconds, or never."""
+
+    def count(self) -> int:
+        """Return how many keys there are, at a cost that does not grow with their number."""
 
     def items(self) -> list[tuple[str, Item]]:
         """Return all keys and values, a copy."""
+
+    def dump(self) -> list[tuple[str, Item, float | None]]:
+        """Return all keys, values and in how many seconds they expire, a copy."""
+
+    def load(self, items: Iterable[tuple[str, Item, float | None]]) -> None:
+        """Store many values at once, with their `ttl`."""
+
+    def remove_if(self, test: Callable[[str, Item], bool]) -> int:
+        """Delete the items that a test of key and value is true of, and return how many.
+
+        It sees the items as they are at one moment; one that was changed before it is deleted is tested again.
+        """
 
     def clear(self) -> None:
         """Delete everything."""
 
     def take_expired(self) -> list[tuple[str, Item]]:
-        """Delete what has expired and return it."""
+        """Delete what has expired and return it. Each item is returned once, to one of those who share the store."""
+
+    def lock(self, key: str, holder: str, seconds: float) -> bool:
+        """Take the lock of a key; False when somebody else has it.
+
+        The same holder may take it several times. It is lost `seconds` after it was last taken, and with the process.
+        """
+
+    def unlock(self, key: str, holder: str) -> bool:
+        """Give a lock back that was taken once; the last time frees it. False: the holder does not have it."""
 
 
 class MemoryStore:
@@ -52,13 +82,15 @@ class MemoryStore:
     its time comes and it has been renewed, it goes back into the heap.
     """
 
-    __slots__ = ("_clock", "_items", "_queue", "_queued")
+    __slots__ = ("_clock", "_items", "_locks", "_queue", "_queued")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._items: dict[str, tuple[Item, float | None]] = {}
         self._queue: list[tuple[float, str]] = []
         self._queued: dict[str, float] = {}
+        # Of each lock: its holder, how often it was taken, and until when it holds.
+        self._locks: dict[str, tuple[str, int, float]] = {}
 
     def get(self, key: str) -> Item | None:
         """Return the value of a key."""
@@ -71,7 +103,7 @@ class MemoryStore:
     def set(self, key: str, value: Item, ttl: float | None, *, renew: bool) -> None:
         """Store a value."""
         if ttl is None:
-            self._items[key] = (value, None)
+            self._put(key, value, None)
             return
         now = self._clock()
         when: float | None = now + ttl
@@ -79,15 +111,14 @@ class MemoryStore:
             found = self._items.get(key)
             if found is not None and (found[1] is None or found[1] > now):
                 when = found[1]
-        self._items[key] = (value, when)
-        if when is not None:
-            self._look_at(key, when)
+        self._put(key, value, when)
 
-    def delete(self, key: str) -> bool:
-        """Delete a key."""
-        was_there = self.get(key) is not None
-        self._items.pop(key, None)
-        return was_there
+    def insert(self, key: str, value: Item, ttl: float | None) -> bool:
+        """Store a value unless there is one."""
+        if self.get(key) is not None:
+            return False
+        self.set(key, value, ttl, renew=True)
+        return True
 
     def add(self, key: str, amount: int, initial: int | None, ttl: float | None, *, renew: bool) -> int | None:
         """Add to an integer."""
@@ -99,6 +130,13 @@ class MemoryStore:
         self.set(key, value + amount, ttl, renew=renew)
         return value + amount
 
+    def delete(self, key: str) -> bool:
+        """Delete a key."""
+        was_there = self.get(key) is not None
+        if self._items.pop(key, None) is not None:
+            self._forget(key)
+        return was_there
+
     def ttl(self, key: str) -> float | None:
         """Return in how many seconds a key expires."""
         found = self._items.get(key)
@@ -107,18 +145,43 @@ class MemoryStore:
         left = found[1] - self._clock()
         return left if left > 0 else None
 
-    def expire(self, key: str, ttl: float) -> None:
-        """Let a key expire in so many seconds."""
+    def expire(self, key: str, ttl: float | None) -> None:
+        """Let a key expire in so many seconds, or never."""
         value = self.get(key)
         if value is not None:
-            when = self._clock() + ttl
-            self._items[key] = (value, when)
-            self._look_at(key, when)
+            self._put(key, value, None if ttl is None else self._clock() + ttl)
+
+    def count(self) -> int:
+        """Return how many keys there are."""
+        now = self._clock()
+        expired = {key for key in self._due(now) if (when := self._items[key][1]) is not None and when <= now}
+        return len(self._items) - len(expired)
 
     def items(self) -> list[tuple[str, Item]]:
         """Return all keys and values."""
         now = self._clock()
         return [(key, value) for key, (value, when) in self._items.items() if when is None or when > now]
+
+    def dump(self) -> list[tuple[str, Item, float | None]]:
+        """Return all keys, values and in how many seconds they expire."""
+        now = self._clock()
+        return [
+            (key, value, None if when is None else when - now)
+            for key, (value, when) in self._items.items()
+            if when is None or when > now
+        ]
+
+    def load(self, items: Iterable[tuple[str, Item, float | None]]) -> None:
+        """Store many values."""
+        for key, value, ttl in items:
+            self.set(key, value, ttl, renew=True)
+
+    def remove_if(self, test: Callable[[str, Item], bool]) -> int:
+        """Delete the items that a test is true of."""
+        keys = [key for key, value in self.items() if test(key, value)]
+        for key in keys:
+            self.delete(key)
+        return len(keys)
 
     def clear(self) -> None:
         """Delete everything."""
@@ -135,21 +198,72 @@ class MemoryStore:
             if self._queued.get(key) != when:
                 continue
             del self._queued[key]
-            found = self._items.get(key)
-            if found is None or found[1] is None:
-                continue
-            if found[1] > now:
-                self._look_at(key, found[1])
+            value, expires = self._items[key]
+            if expires is None or expires > now:
+                self._look_at(key, expires)
             else:
                 del self._items[key]
-                expired.append((key, found[0]))
+                expired.append((key, value))
         return expired
 
-    def _look_at(self, key: str, when: float) -> None:
+    def lock(self, key: str, holder: str, seconds: float) -> bool:
+        """Take the lock of a key."""
+        now = self._clock()
+        found = self._locks.get(key)
+        if found is None or found[2] <= now:
+            count = 1
+        elif found[0] == holder:
+            count = found[1] + 1
+        else:
+            return False
+        self._locks[key] = (holder, count, now + seconds)
+        return True
+
+    def unlock(self, key: str, holder: str) -> bool:
+        """Give a lock back."""
+        found = self._locks.get(key)
+        if found is None or found[0] != holder:
+            return False
+        if found[1] > 1:
+            self._locks[key] = (holder, found[1] - 1, found[2])
+        else:
+            del self._locks[key]
+        return True
+
+    # ---- when to look at a key again
+
+    def _put(self, key: str, value: Item, when: float | None) -> None:
+        self._items[key] = (value, when)
+        self._look_at(key, when)
+
+    def _look_at(self, key: str, when: float | None) -> None:
+        if when is None:
+            self._forget(key)
+            return
         queued = self._queued.get(key)
         if queued is None or when < queued:
             self._queued[key] = when
             heappush(self._queue, (when, key))
+
+    def _forget(self, key: str) -> None:
+        if self._queued.pop(key, None) is None:
+            return
+        if len(self._queue) > 2 * len(self._queued) + 64:
+            # Keys that were deleted stay in the heap until their time comes, unless most of it is such.
+            self._queue = [(when, key) for key, when in self._queued.items()]
+            heapify(self._queue)
+
+    def _due(self, now: float) -> Iterator[str]:
+        """Go through the front of the heap: the keys whose moment has come."""
+        queue = self._queue
+        places = [0]
+        while places:
+            place = places.pop()
+            if place < len(queue) and queue[place][0] <= now:
+                when, key = queue[place]
+                if self._queued.get(key) == when:
+                    yield key
+                places += (2 * place + 1, 2 * place + 2)
 
 
 class MemoryStores:

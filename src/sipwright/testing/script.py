@@ -221,8 +221,9 @@ class ScriptDriver:
         self._socket = Replies()
         self._clients: list[ScriptedClient] = []
         self._context: Context | None = None
+        self._script = load_text(script, "script.cfg", defines)
         self._core = Core(
-            load_text(script, "script.cfg", defines),
+            self._script,
             [ListenAddress("udp", *SERVER)],
             timers=self.clock.timers,
             clock=self.clock.time,
@@ -250,10 +251,14 @@ class ScriptDriver:
         return self.replies[before:]
 
     def stop(self) -> list[Response]:
-        """Stop the server: what is suspended ends in its error route. Return what was sent meanwhile."""
+        """Stop the server: what is suspended ends in its error route. Return what was sent meanwhile.
+
+        Tables with `dbmode=1` are saved.
+        """
         before = len(self._socket.sent)
         self._core.refuse()
         asyncio.run(self._core.stop())
+        self._script.registry.mod_destroy(self._core.services.shared_store)
         return self.replies[before:]
 
     @property

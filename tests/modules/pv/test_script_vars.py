@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from sipwright.errors import ArgumentError
+from sipwright.errors import ArgumentError, StoreError
+from tests.modules.conftest import FakeServices, Script
 
 
 def test_a_var_is_zero_until_set_and_after_null(load: Any) -> None:
@@ -23,6 +24,51 @@ def test_a_var_belongs_to_the_message_and_a_shv_to_all(load: Any) -> None:
     script.ctx = script.context()
     assert [script.get("var", "x"), script.get("var", "y")] == [5, 0]
     assert [script.get("shv", "debug"), script.get("shv", "y"), script.get("shv", "z")] == ["on", 1, 0]
+
+
+def two_workers(*params: tuple[str, str, str]) -> tuple[Script, list[FakeServices]]:
+    """Return the script and the services of two workers that share their stores."""
+    script = Script("pv", params=params)
+    services = [FakeServices(), FakeServices()]
+    services[1].shared_store = services[0].shared_store
+    return script, services
+
+
+def test_a_shv_is_one_for_all_workers_and_its_initial_value_is_there_once() -> None:
+    script, (first, second) = two_workers(("pv", "shvset", "debug=s:on"), ("pv", "shvset", "n=i:7"))
+    variable = script.variable("shv", "debug")
+    assert variable.set is not None
+    script.registry.child_init(first)  # type: ignore[arg-type]
+    assert [variable.get(script.ctx), script.get("shv", "n")] == ["on", 7]
+    variable.set(script.ctx, None)
+    script.registry.child_init(second)  # type: ignore[arg-type]
+    assert [variable.get(script.ctx), script.get("shv", "n")] == [0, 7]
+
+
+def test_no_store_is_opened_without_a_shv() -> None:
+    script, (first, second) = two_workers()
+    opened: list[str] = []
+    first.shared_store = second.shared_store = opened.append  # type: ignore[assignment]
+    script.registry.child_init(first)  # type: ignore[arg-type]
+    assert opened == []
+    script.variable("shv", "x")
+    script.registry.child_init(second)  # type: ignore[arg-type]
+    assert opened == ["pv:shv"]
+
+
+def test_a_shv_that_finds_no_room_keeps_its_value_and_the_script_goes_on(load: Any) -> None:
+    script = load("pv", params=[("pv", "shvset", "x=i:5")])
+    store = script.services.shared_store("pv:shv")
+
+    class Full:
+        get = store.get
+
+        def set(self, *_arguments: object, **_options: object) -> None:
+            raise StoreError("full")
+
+    script.module("pv")._shv = Full()
+    script.set("shv", "x", 6)
+    assert script.get("shv", "x") == 5
 
 
 @pytest.mark.parametrize(

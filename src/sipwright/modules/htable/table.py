@@ -1,25 +1,25 @@
-"""A table as a script defines it, `name=>size=8;autoexpire=60;initval=0;updateexpire=1`, and how items are selected."""
+"""A table of a script: the one way to its items, whatever store keeps them.
+
+What a full store refuses has been logged by it: here it is False, or None for a sum, and the script goes on.
+"""
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Callable
 
-from sipwright.errors import ArgumentError
-from sipwright.lang.regex import compile_regex
+from sipwright.errors import StoreError
+from sipwright.modules.htable.database import Source
 from sipwright.script.store import Item, Store
-
-_match_name = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
-_NUMBERS = ("size", "autoexpire", "initval", "updateexpire")
-# Kamailio's keys that change nothing here, and those that would need what is not here.
-_WITHOUT_EFFECT = ("dbmode", "dbtable", "cols", "coldelim", "colnull", "dmqreplicate")
 
 
 class Table:
-    """A defined table. `store` has its items; it is there once the worker has started."""
+    """A defined table. `store` has its items; it is there once the worker has started.
 
-    __slots__ = ("autoexpire", "initial", "name", "renew", "size", "store")
+    `autoexpire` is in seconds, None where items do not expire; `initial` is the value of keys that are missing; `renew`
+    tells whether an update begins the time of an item anew; `source` says where it is kept on disk.
+    """
+
+    __slots__ = ("autoexpire", "initial", "name", "renew", "size", "source", "store")
 
     store: Store
 
@@ -29,104 +29,91 @@ class Table:
         self.autoexpire: int | None = None
         self.initial: int | None = None
         self.renew = True
-
-    def set(self, key: str, value: Item | None) -> None:
-        """Store a value; None deletes the key."""
-        if value is None:
-            self.store.delete(key)
-        else:
-            self.store.set(key, value, self.autoexpire, renew=self.renew)
+        self.source = Source()
 
     def get(self, key: str) -> Item | None:
         """Return a value, or what a missing key has."""
         value = self.store.get(key)
         return self.initial if value is None else value
 
+    def set(self, key: str, value: Item | None) -> bool:
+        """Store a value; None deletes the key."""
+        if value is None:
+            return self.delete(key)
+        try:
+            self.store.set(key, value, self.autoexpire, renew=self.renew)
+        except StoreError:
+            return False
+        return True
+
+    def set_for(self, key: str, value: Item, seconds: int) -> bool:
+        """Store a value that expires in so many seconds, or with 0 never."""
+        try:
+            self.store.set(key, value, seconds if seconds > 0 else None, renew=True)
+        except StoreError:
+            return False
+        return True
+
     def add(self, key: str, amount: int) -> int | None:
         """Add to a value and return the sum; None when it is no number."""
-        return self.store.add(key, amount, self.initial, self.autoexpire, renew=self.renew)
+        try:
+            return self.store.add(key, amount, self.initial, self.autoexpire, renew=self.renew)
+        except StoreError:
+            return None
 
+    def delete(self, key: str) -> bool:
+        """Delete a key, whether it is there or not."""
+        try:
+            self.store.delete(key)
+        except StoreError:
+            return False
+        return True
 
-def parse_definition(text: str) -> Table:
-    """Parse the definition of a table. ArgumentError with offset: malformed, or a key that means nothing."""
-    name, arrow, rest = text.partition("=>")
-    if not arrow:
-        raise ArgumentError("a table is defined as 'name=>size=8;autoexpire=3600'", len(text))
-    if not _match_name(name.strip()):
-        raise ArgumentError(f"bad table name {name.strip()!r}", 0)
-    table = Table(name.strip())
-    offset = len(name) + len(arrow)
-    for item in rest.split(";"):
-        if item.strip():
-            _take(table, item, offset)
-        offset += len(item) + 1
-    return table
+    def ttl(self, key: str) -> float | None:
+        """Return in how many seconds a key expires, None when it does not or is not there."""
+        return self.store.ttl(key)
 
+    def expire(self, key: str, seconds: int) -> bool:
+        """Let a key expire in so many seconds, or with 0 never; nothing is done where the table has no autoexpire."""
+        if self.autoexpire is None:
+            return True
+        try:
+            self.store.expire(key, seconds if seconds > 0 else None)
+        except StoreError:
+            return False
+        return True
 
-def _take(table: Table, item: str, offset: int) -> None:
-    key, _, value = item.partition("=")
-    value_offset = offset + len(key) + 1
-    key, value = key.strip(), value.strip().strip("'\"")
-    if key in _WITHOUT_EFFECT:
-        _take_without_effect(key, value, offset)
-        return
-    if key not in _NUMBERS:
-        close = difflib.get_close_matches(key, _NUMBERS, n=1)
-        raise ArgumentError(f"unknown key '{key}' of a table", offset, close[0] if close else None)
-    try:
-        number = int(value)
-    except ValueError:
-        raise ArgumentError(f"'{key}' is an integer, not {value!r}", value_offset) from None
-    if number < 0 and key != "initval":
-        raise ArgumentError(f"'{key}' cannot be negative", value_offset)
-    if key == "size":
-        table.size = number
-    elif key == "autoexpire":
-        table.autoexpire = number or None
-    elif key == "initval":
-        table.initial = number
-    else:
-        table.renew = number != 0
+    def items(self) -> list[tuple[str, Item]]:
+        """Return all keys and values."""
+        return self.store.items()
 
+    def count(self, test: Callable[[str, Item], bool] | None) -> int:
+        """Return of how many items a test is true; without a test, how many there are."""
+        return self.store.count() if test is None else sum(1 for key, value in self.items() if test(key, value))
 
-def _take_without_effect(key: str, value: str, offset: int) -> None:
-    if key == "dbtable":
-        raise ArgumentError("a table cannot be loaded from a database here", offset)
-    if key == "dmqreplicate" and value not in ("", "0"):
-        raise ArgumentError("tables are not replicated by DMQ here", offset)
+    def any(self, test: Callable[[str, Item], bool]) -> bool:
+        """Tell whether a test is true of an item."""
+        return any(test(key, value) for key, value in self.items())
 
+    def remove_if(self, test: Callable[[str, Item], bool]) -> bool:
+        """Delete the items that a test is true of."""
+        try:
+            self.store.remove_if(test)
+        except StoreError:
+            return False
+        return True
 
-def matcher(op: str, text: str) -> Callable[[str], bool]:
-    """Return a test of names or texts: `eq`, `ne`, `sw` (begins with), `ew`, `in` (contains), `re` (matches).
+    def clear(self) -> bool:
+        """Delete everything."""
+        try:
+            self.store.clear()
+        except StoreError:
+            return False
+        return True
 
-    ArgumentError: another operator, or a bad expression.
-    """
-    if op == "re":
-        search = compile_regex(text).search
-        return lambda subject: search(subject) is not None
-    tests: dict[str, Callable[[str], bool]] = {
-        "eq": lambda subject: subject == text,
-        "ne": lambda subject: subject != text,
-        "sw": lambda subject: subject.startswith(text),
-        "ew": lambda subject: subject.endswith(text),
-        "in": lambda subject: text in subject,
-    }
-    if op not in tests:
-        raise ArgumentError(f"unknown operator {op!r}; operators are {', '.join([*tests, 're'])}")
-    return tests[op]
-
-
-def count_test(text: str) -> Callable[[Item], bool]:
-    """Return the test that `$shtcn` and `$shtcv` count with.
-
-    `**` everything, `==x` equal, `%~x` begins with, `~%x` ends with, `eq7` the integer, `~~re` or `re` matches
-    (observed on Kamailio 5.6.3; integers only match `**` and `eq`).
-    """
-    if text == "**":
-        return lambda _value: True
-    if text[:2] == "eq" and text[2:].strip().lstrip("-").isdecimal():
-        number = int(text[2:])
-        return lambda value: value == number
-    op, operand = {"==": "eq", "%~": "sw", "~%": "ew", "~~": "re"}.get(text[:2], ""), text[2:]
-    test = matcher(op, operand) if op else matcher("re", text)
-    return lambda value: isinstance(value, str) and test(value)
+    def take_expired(self) -> list[tuple[str, Item]]:
+        """Delete what has expired and return it; nothing when the store is full, it comes the next time."""
+        try:
+            return self.store.take_expired()
+        except StoreError:
+            return []
