@@ -14,6 +14,8 @@ PACKAGE = SRC / "sipwright"
 L0_OWN = ["sipwright.errors", "sipwright.timerqueue", "sipwright.netstring"]
 CORE_RPC = ["addresses", "deadlines", "dispatch", "lenient", "messages", "peer", "resulttext", "template"]
 RPC = ["sipwright.jsonrpc"]
+CORE_REDIS = ["addresses", "resp", "scripts"]
+REDIS = ["sipwright.redis"]
 ALLOWED: dict[str, list[str]] = {
     "sipwright": [],
     "sipwright.__main__": ["sipwright.cli"],
@@ -22,6 +24,7 @@ ALLOWED: dict[str, list[str]] = {
     "sipwright.timerqueue": [],
     **{f"sipwright.jsonrpc.{core}": ["sipwright.errors", "sipwright.jsonrpc"] for core in CORE_RPC},
     "sipwright.jsonrpc": [*L0_OWN, *RPC],
+    "sipwright.redis": ["sipwright.errors", "sipwright.redis"],
     "sipwright.sip": ["sipwright.errors", "sipwright.sip"],
     "sipwright.transaction": [*L0_OWN, "sipwright.sip", "sipwright.transaction"],
     "sipwright.lang": ["sipwright.errors", "sipwright.lang"],
@@ -30,6 +33,7 @@ ALLOWED: dict[str, list[str]] = {
     "sipwright.modules": [
         *L0_OWN,
         *RPC,
+        *REDIS,
         "sipwright.sip",
         "sipwright.transaction",
         "sipwright.lang",
@@ -39,6 +43,7 @@ ALLOWED: dict[str, list[str]] = {
     "sipwright.engine": [
         *L0_OWN,
         *RPC,
+        *REDIS,
         "sipwright.sip",
         "sipwright.transaction",
         "sipwright.lang",
@@ -62,6 +67,7 @@ ALLOWED: dict[str, list[str]] = {
 }
 CORES = ["sipwright.errors", "sipwright.netstring", "sipwright.timerqueue", "sipwright.sip", "sipwright.transaction"]
 CORES += [f"sipwright.jsonrpc.{core}" for core in CORE_RPC]
+CORES += [f"sipwright.redis.{core}" for core in CORE_REDIS]
 CORES += ["sipwright.lang"]
 NOT_IN_CORES = {"asyncio", "socket", "time", "random", "logging", "threading", "select", "selectors"}
 THIRD_PARTY = {"lmdb", "msgspec"}
@@ -122,12 +128,13 @@ def test_a_script_module_asks_for_another_by_require(path: Path) -> None:
             assert below(name, own), f"{module} imports {name}"
 
 
-def test_jsonrpc_cores_do_not_import_its_asyncio_files() -> None:
-    for core in CORE_RPC:
-        path = PACKAGE / "jsonrpc" / f"{core}.py"
+@pytest.mark.parametrize(("package", "cores"), [("jsonrpc", CORE_RPC), ("redis", CORE_REDIS)])
+def test_cores_of_a_package_do_not_import_its_asyncio_files(package: str, cores: list[str]) -> None:
+    for core in cores:
+        path = PACKAGE / package / f"{core}.py"
         for name in imports_of(path):
-            if below(name, "sipwright.jsonrpc"):
-                assert name.split(".")[2] in CORE_RPC, f"{core} imports {name}"
+            if below(name, f"sipwright.{package}"):
+                assert name.split(".")[2] in cores, f"{core} imports {name}"
 
 
 def test_the_library_imports_nothing_but_the_declared_dependencies() -> None:

@@ -5,6 +5,7 @@ SipwrightError
 │   ├── NetstringParseError    the connection they came on must be closed
 │   ├── JsonParseError         text that is not JSON (strict or lenient): `offset` into the text
 │   ├── JsonRpcParseError      JSON that is not a JSON-RPC message: `code` to answer with
+│   ├── RespParseError         what a Redis server does not say: its connection must be closed
 │   └── SipParseError          `status` and `reason` to answer with, where an answer is allowed
 ├── ArgumentError              a value in a script is wrong: `offset` into it, `suggestion`
 ├── ConfigError                one fault of a script: `file`, `line`, `column`, `source`, `suggestion`
@@ -13,11 +14,14 @@ SipwrightError
 │   └── StoreError             a shared table could not be read or written: it is full, for one
 ├── StartError                 the server cannot start: a busy port, an unknown host
 ├── CommandError               a command cannot do what it was asked
-└── RpcError                   a call has no result
-    ├── RpcAnswerError         the server answered with an error: `code`, `message`, `data`
-    ├── RpcTimeoutError        no answer within the deadline (also a TimeoutError)
-    └── RpcConnectionError     nobody could be asked, or the connection was lost (also a ConnectionError)
-        └── RpcClosedError     the client was closed before or during the call
+├── RpcError                   a call has no result
+│   ├── RpcAnswerError         the server answered with an error: `code`, `message`, `data`
+│   ├── RpcTimeoutError        no answer within the deadline (also a TimeoutError)
+│   └── RpcConnectionError     nobody could be asked, or the connection was lost (also a ConnectionError)
+│       └── RpcClosedError     the client was closed before or during the call
+└── RedisError                 a command of Redis has no result
+    ├── RedisAnswerError       the server answered with an error: its first word is `code`
+    └── RedisAwayError         the server cannot be reached, or did not answer in time
 
 The `args` of those whose constructor has several required arguments are these, so that they can be pickled.
 """
@@ -76,6 +80,17 @@ class JsonRpcParseError(ParseError):
         self.message = message
         self.code = code
         self.request_id = request_id
+
+
+class RespParseError(ParseError):
+    """Bytes that are not RESP: the stream cannot be followed any further, so its connection must be closed.
+
+    `replies` are those that were complete before the fault and that no earlier call returned.
+    """
+
+    def __init__(self, message: str, replies: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.replies = replies
 
 
 class SipParseError(ParseError):
@@ -197,3 +212,23 @@ class RpcConnectionError(RpcError, ConnectionError):
 
 class RpcClosedError(RpcConnectionError):
     """The client was closed before or during the call."""
+
+
+class RedisError(SipwrightError):
+    """A command of Redis has no result."""
+
+
+class RedisAnswerError(RedisError):
+    """The server answered with an error. `code` is its first word: ERR, WRONGTYPE, NOSCRIPT, READONLY ..."""
+
+    @property
+    def code(self) -> str:
+        """The kind of the error."""
+        return str(self).partition(" ")[0]
+
+
+class RedisAwayError(RedisError):
+    """The server cannot be reached, was lost before it answered, or did not answer in time.
+
+    What was asked of it may have been done all the same.
+    """

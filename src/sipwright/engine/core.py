@@ -14,6 +14,7 @@ from sipwright.engine.run import Runner
 from sipwright.engine.services import WorkerServices
 from sipwright.engine.stats import Counters
 from sipwright.engine.trace import Trace
+from sipwright.redis.client import Clients
 from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
 from sipwright.script.store import MemoryStores, Store
@@ -30,11 +31,11 @@ class Core:
     tags, `stateless_prefix` is that of the answers without transaction of all workers of the server; `index` is the
     worker's among them; `first_label` (random too) begins the numbers of its transactions; `rpc_client` makes the
     JSON-RPC client of module jsonrpc; `shared_store` gives the stores that workers share (default: stores of this
-    process). `trace` is told everything that happens; without one `event_log` is, while the log's level is DEBUG. Give
-    datagrams to `receive(data, source, socket)` after `start()`.
+    process); `redis` has the clients of Redis servers. `trace` is told everything that happens; without one `event_log`
+    is, while the log's level is DEBUG. Give datagrams to `receive(data, source, socket)` after `start()`.
     """
 
-    __slots__ = ("_receiver", "_script", "_table", "_timers", "receive", "services")
+    __slots__ = ("_receiver", "_redis", "_script", "_table", "_timers", "receive", "services")
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Core:
         first_label: int = 0,
         rpc_client: Callable[..., Any],
         shared_store: Callable[[str], Store] | None = None,
+        redis: Clients | None = None,
         log: logging.Logger,
         trace: Trace | None = None,
         event_log: Trace | None = None,
@@ -56,6 +58,7 @@ class Core:
         self._script = script
         self._timers = timers
         self._table = table = TransactionTable()
+        self._redis = redis = Clients() if redis is None else redis
         stats = Counters()
         self.services = services = WorkerServices(
             table=table,
@@ -70,6 +73,7 @@ class Core:
             aliases=script.settings.aliases,
             rpc_client=rpc_client,
             shared_store=MemoryStores(clock).open if shared_store is None else shared_store,
+            redis_client=redis.open,
             stats=stats,
             log=log,
             event_log=event_log if trace is None else None,
@@ -84,6 +88,7 @@ class Core:
             stats,
             log,
         )
+        services.add_statistics(redis.counters)
         services.start_runner(runner)
         script.reporter.report = runner.report
         self._receiver = Receiver(table, runner, services.replier, services.cancel, services.handling, stats, log)
@@ -120,6 +125,8 @@ class Core:
         # Whoever asks again now is told so at once.
         self.services.suspensions.limit = 0
         await self._script.registry.destroy()
+        # Error routes have run, and may have asked for variables.
+        await self._redis.close()
         for suspension in self.services.suspensions:
             self.services.give_up(suspension)
 

@@ -76,6 +76,7 @@ class WorkerServices:
         aliases: Iterable[tuple[str, int]],
         rpc_client: Callable[..., Any],
         shared_store: Callable[[str], Store],
+        redis_client: Callable[..., Any],
         stats: Counters,
         log: logging.Logger,
         worker: int = 0,
@@ -95,6 +96,7 @@ class WorkerServices:
         self._make_rpc_client = rpc_client
         self._rpc_clients: list[Any] = []
         self.shared_store = shared_store
+        self.redis_client = redis_client
         self.stats = stats
         self.statistics_table = Statistics()
         self.statistics = self.statistics_table.read

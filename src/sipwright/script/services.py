@@ -161,3 +161,10 @@ class Services(Protocol):
 
     def rpc_client(self, servers: str, **settings: Any) -> Any:
         """Make the JSON-RPC client of this worker: `sipwright.jsonrpc.Client`, or a scripted one in tests."""
+
+    def redis_client(self, address: Any, **settings: Any) -> Any:
+        """Return this worker's client of a Redis server: `sipwright.redis.client.Client`, or a fake one in tests.
+
+        `address` is a `RedisAddress`, `settings` are those of `Client`; who uses the same shares one connection. The
+        worker closes it.
+        """

@@ -59,6 +59,10 @@ class Wait(Suspension):
         self.table: TransactionTable | None = None
         self.key = b""
 
+    def __await__(self) -> Generator[Suspension, Any, Any]:
+        """Wait in place: the script goes on here with the value that there is then."""
+        return (yield self)
+
     def let_go(self) -> None:
         """Have retransmissions of the request absorbed no longer."""
         if self.table is not None:
