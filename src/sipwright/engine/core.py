@@ -65,11 +65,18 @@ class Core:
             log=log,
         )
         runner = Runner(
-            script.request_route, script.files, services.suspensions, services.reply, services.release, stats, log
+            script.request_route,
+            script.files,
+            services.suspensions,
+            services.reply,
+            services.release,
+            services.admission.left,
+            stats,
+            log,
         )
         services.start_runner(runner)
         script.reporter.report = runner.report
-        self._receiver = Receiver(table, runner, services.replier, services.cancel, stats, log)
+        self._receiver = Receiver(table, runner, services.replier, services.cancel, services.admission, stats, log)
         self.receive = self._receiver.receive
         if trace is not None:
             services.set_trace(trace)
@@ -88,7 +95,7 @@ class Core:
 
     def refuse(self) -> None:
         """Take no new requests from now on: they are answered 503."""
-        self._receiver.is_stopping = True
+        self.services.admission.stop()
 
     async def stop(self) -> None:
         """End everything that waits: closed RPC connections end it in its error route, the rest is given up."""
@@ -101,3 +108,4 @@ class Core:
     def _sweep(self, _argument: None) -> None:
         self._timers.start(SWEEP_INTERVAL, self._sweep)
         self.services.suspensions.sweep()
+        self.services.admission.tick()

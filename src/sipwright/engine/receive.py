@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from sipwright.engine.admission import Admission
 from sipwright.engine.reply import Replier
 from sipwright.engine.run import Runner
 from sipwright.engine.stats import Counters
@@ -27,7 +28,18 @@ REQUEST = RouteKind.REQUEST
 class Receiver:
     """Takes datagrams. `cancel(context)` handles a CANCEL that the script has not, see `engine.services`."""
 
-    __slots__ = ("_absorb", "_cancelled", "_log", "_replier", "_runner", "_start", "_stats", "is_stopping", "trace")
+    __slots__ = (
+        "_absorb",
+        "_admission",
+        "_cancelled",
+        "_log",
+        "_replier",
+        "_runner",
+        "_start",
+        "_stats",
+        "_transactions",
+        "trace",
+    )
 
     def __init__(
         self,
@@ -35,17 +47,19 @@ class Receiver:
         runner: Runner,
         replier: Replier,
         cancelled: Callable[[Context, bool], bool],
+        admission: Admission,
         stats: Counters,
         log: logging.Logger,
     ) -> None:
         self._absorb = table.receive
+        self._transactions = table.keys
+        self._admission = admission
         self._runner = runner
         self._start = runner.start
         self._replier = replier
         self._cancelled = cancelled
         self._stats = stats
         self._log = log
-        self.is_stopping = False
         self.trace: Trace | None = None
 
     def receive(self, data: bytes, source: Address, socket: Socket) -> None:
@@ -80,10 +94,8 @@ class Receiver:
         elif method == "CANCEL":
             self._cancel(context)
             return
-        elif self.is_stopping:
-            self._stats.refused += 1
-            context.reply_headers = ["Retry-After: 5\r\n"]
-            self._replier.reply_stateless(context, 503, "Service Unavailable")
+        elif len(self._transactions) >= self._admission.limit:
+            self._admission.turn_away(context)
             return
         self._start(context)
 

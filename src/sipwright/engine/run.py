@@ -26,10 +26,11 @@ class Runner:
     """Runs routes on contexts.
 
     `reply(context, status, reason)` answers within the transaction, `release(context)` ends it without an answer.
+    `refused(context)` answers a request that could not be suspended, and is false of others.
     `files` are the script's files, to find the script's line in a traceback.
     """
 
-    __slots__ = ("_files", "_log", "_release", "_reply", "_stats", "_suspensions", "request_route", "trace")
+    __slots__ = ("_files", "_log", "_refused", "_release", "_reply", "_stats", "_suspensions", "request_route", "trace")
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class Runner:
         suspensions: Suspensions,
         reply: Callable[[Context, int, str], bool],
         release: Callable[[Context], bool],
+        refused: Callable[[Context], bool],
         stats: Counters,
         log: logging.Logger,
     ) -> None:
@@ -46,6 +48,7 @@ class Runner:
         self._suspensions = suspensions
         self._reply = reply
         self._release = release
+        self._refused = refused
         self._stats = stats
         self._log = log
         self.trace: Trace | None = None
@@ -54,7 +57,11 @@ class Runner:
         """Run the request route on a new request."""
         route = self.request_route
         self.run(route, context)
-        if context.transaction is not None and context.suspension is None and not context.answered:
+        if context.suspension is None and not context.answered:
+            self._left(context)
+
+    def _left(self, context: Context) -> None:
+        if not self._refused(context) and context.transaction is not None:
             # Kamailio: a transaction that the script made and left is put away without an answer, with a warning.
             self._log.warning(
                 "%s %s: the script ended without an answer, a suspension or t_release(); its transaction is ended",
@@ -83,7 +90,7 @@ class Runner:
         if context.kind is RouteKind.EVENT:
             # Nobody waits for an answer to an event.
             self._release(context)
-        else:
+        elif not self._refused(context):
             self._stats.unanswered += 1
             self._log.error(
                 "%s %s: the resumed route %s ended without an answer; answered 500",
@@ -103,7 +110,9 @@ class Runner:
             context.on_failure = None
             context.kind = RouteKind.FAILURE
             self.run(route, context)
-        if not context.answered and context.suspension is None and context.transaction is not None:
+        if context.answered or context.suspension is not None or context.transaction is None:
+            return
+        if not self._refused(context):
             self._reply(context, 408, "Request Timeout")
 
     def run(self, route: Route, context: Context) -> None:

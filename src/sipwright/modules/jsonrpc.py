@@ -285,6 +285,9 @@ class Jsonrpc(Module):
     ) -> int:
         ctx = suspension.context
         if not self._suspend(suspension):
+            if ctx.overloaded:
+                # Counted and logged by the engine: a line for each of them would be a load of its own.
+                return -1
             return self._refused(function_name, ctx, "the transaction cannot be suspended")
         try:
             suspension.call = self._submit(
