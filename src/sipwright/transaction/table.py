@@ -20,9 +20,9 @@ class TransactionTable:
     """All server transactions of a worker, found by the requests that belong to them.
 
     The host's `ended` has to call `remove`. `created`, `ended`, `ended_completed` (those that had a final response) and
-    `absorbed` (retransmissions, and ACKs that belong to a transaction) only grow; `live` is how many there are now, and so is the length of `keys`, without a call.
-    Of 2xx that wait for their ACK there are at most `max_unacknowledged`: one more ends the repetition of the oldest,
-    which `given_up` counts.
+    `absorbed` (retransmissions, and ACKs that belong to a transaction) only grow; `live` is how many there are now, and
+    so is the length of `keys`, without a call. Of 2xx that wait for their ACK there are at most `max_unacknowledged`:
+    one more ends the repetition of the oldest, which `given_up` counts.
     """
 
     __slots__ = (
