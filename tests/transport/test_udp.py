@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,10 @@ def client() -> Iterator[socket.socket]:
         yield made
 
 
+# Bytes.
+BUFFER = 1 << 20
+
+
 def ignore(_data: bytes, _source: Any, _socket: UdpSocket) -> None:
     pass
 
@@ -34,7 +40,7 @@ def test_every_datagram_is_received_with_its_source_and_answered(client: socket.
         udp.send(data + b"!", source)
 
     async def run() -> None:
-        udp = UdpSocket("127.0.0.1", 0, receive)
+        udp = UdpSocket("127.0.0.1", 0, receive, BUFFER)
         for index in range(number):
             client.sendto(b"%d" % index, udp.address)
         udp.open(asyncio.get_running_loop())
@@ -59,7 +65,7 @@ def test_every_datagram_is_received_with_its_source_and_answered(client: socket.
     ],
 )
 def test_what_cannot_be_sent_is_counted_and_nothing_is_raised(address: tuple[str, int]) -> None:
-    udp = UdpSocket("127.0.0.1", 0, ignore)
+    udp = UdpSocket("127.0.0.1", 0, ignore, BUFFER)
     try:
         udp.send(b"x", address)
         assert udp.send_errors == 1
@@ -73,4 +79,55 @@ def test_what_cannot_be_sent_is_counted_and_nothing_is_raised(address: tuple[str
 )
 def test_an_address_that_cannot_be_had_is_explained(client: socket.socket, host: str, message: str) -> None:
     with pytest.raises(StartError, match=message):
-        UdpSocket(host, client.getsockname()[1], ignore)
+        UdpSocket(host, client.getsockname()[1], ignore, BUFFER)
+
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
+
+
+@on_linux
+def test_what_finds_no_room_in_the_receive_buffer_is_counted(client: socket.socket) -> None:
+    udp = UdpSocket("127.0.0.1", 0, ignore, 20_000)
+    try:
+        assert (udp.queued, udp.drops) == (0, 0)
+        for _ in range(200):
+            client.sendto(b"x" * 500, udp.address)
+        assert 10_000 < udp.queued <= 40_000
+        dropped = udp.drops
+        assert 100 < dropped < 200
+        for _ in range(3):
+            client.sendto(b"x" * 500, udp.address)
+        assert udp.drops == dropped + 3
+    finally:
+        udp.close()
+
+
+def test_a_larger_receive_buffer_holds_more(client: socket.socket) -> None:
+    udp = UdpSocket("127.0.0.1", 0, ignore, 2 * BUFFER)
+    try:
+        for _ in range(100):
+            client.sendto(b"x" * 500, udp.address)
+        assert udp.drops == 0
+    finally:
+        udp.close()
+
+
+@on_linux
+def test_a_system_that_gives_less_is_told_of_with_the_remedy(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    UdpSocket("127.0.0.1", 0, ignore, limit).close()
+    assert caplog.messages == []
+    UdpSocket("127.0.0.1", 0, ignore, limit + 1000).close()
+    assert caplog.messages == [
+        f"udp:127.0.0.1:0: the system gave a receive buffer of {limit} bytes instead of {limit + 1000}; "
+        f"to allow more: sysctl -w net.core.rmem_max={limit + 1000}"
+    ]
+
+
+def test_where_the_system_does_not_tell_nothing_is_queued_or_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    # No such option.
+    monkeypatch.setattr("sipwright.transport.udp._SO_MEMINFO", 9999)
+    udp = UdpSocket("127.0.0.1", 0, ignore, BUFFER)
+    assert (udp.queued, udp.drops) == (0, 0)
+    udp.close()

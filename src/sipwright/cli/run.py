@@ -22,7 +22,7 @@ from sipwright.engine.worker import Worker
 from sipwright.errors import ArgumentError, CommandError
 from sipwright.script.loader import Script, load_script
 from sipwright.script.loglevels import level_of
-from sipwright.script.settings import ListenAddress, Settings, parse_listen
+from sipwright.script.settings import MAX_BUFFER, ListenAddress, Settings, parse_listen
 
 logger = logging.getLogger("sipwright")
 
@@ -49,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="stay in the foreground; accepted as in Kamailio, and always so in this version",
     )
     parser.add_argument("-E", dest="to_stderr", action="store_true", help="log to stderr, whatever the script says")
+    parser.add_argument(
+        "-b",
+        dest="receive_buffer",
+        type=_buffer_size,
+        metavar="BYTES",
+        help="how many bytes of datagrams may wait in the system for each socket, instead of the script's maxbuffer",
+    )
     add_defines(parser)
 
 
@@ -57,6 +64,8 @@ def main(options: argparse.Namespace) -> int:
     if options.file is None:
         raise CommandError("no script is named: sipwright run -f FILE")
     script = load_script(options.file, parse_defines(options.defines))
+    if options.receive_buffer is not None:
+        script.settings.receive_buffer = options.receive_buffer
     listen = listen_addresses(options.listen, script.settings)
     if options.check_only:
         return report(script)
@@ -65,6 +74,12 @@ def main(options: argparse.Namespace) -> int:
         logger.info("note: %s", note)
     asyncio.run(serve(script, listen))
     return 0
+
+
+def _buffer_size(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= MAX_BUFFER:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes, 1 to {MAX_BUFFER}")
+    return int(text)
 
 
 def listen_addresses(options: Sequence[str], settings: Settings) -> list[ListenAddress]:

@@ -45,6 +45,7 @@ class Worker:
         self._armed: asyncio.TimerHandle | None = None
         self._timers = TimerQueue(loop.time, self._arm, TICK)
         self._listen = list(listen)
+        self._receive_buffer = script.settings.receive_buffer
         self.core = Core(
             script,
             self._listen,
@@ -63,7 +64,7 @@ class Worker:
         """Open the sockets, start the modules, and receive."""
         try:
             for address in self._listen:
-                socket = UdpSocket(address.host, address.port, self.core.receive)
+                socket = UdpSocket(address.host, address.port, self.core.receive, self._receive_buffer)
                 self.sockets.append(socket)
                 address.host, address.port = socket.address
         except BaseException:
@@ -102,4 +103,7 @@ class Worker:
         self._armed = self._loop.call_at(when, self._timers.expire)
 
     def _socket_statistics(self) -> dict[str, int]:
-        return {"core:send_errors": sum(socket.send_errors for socket in self.sockets)}
+        return {
+            "core:send_errors": sum(socket.send_errors for socket in self.sockets),
+            "core:udp_drops": sum(socket.drops for socket in self.sockets),
+        }

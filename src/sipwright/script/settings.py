@@ -12,6 +12,8 @@ from sipwright.errors import ArgumentError
 PROTOCOLS = ("udp", "tcp", "tls", "sctp", "ws", "wss")
 DEFAULT_PORT = 5060
 DEFAULT_TLS_PORT = 5061
+# What a socket option can say.
+MAX_BUFFER = 2**31 - 1
 
 # Kamailio's global parameters that change nothing here, because there is nothing of the kind to set, or because it is
 # always so. They are accepted with a note.
@@ -25,7 +27,7 @@ WITHOUT_EFFECT = frozenset(
     enable_sctp enable_tls event_callback exit_timeout fork force_rport gid group http_reply_parse ip_free_bind
     kemi.onsend_route_callback latency_cfg_log latency_limit_action latency_limit_db latency_log listen_ipv6
     local_rport log_callid log_color log_engine_data log_engine_type log_facility log_name log_prefix log_prefix_mode
-    loadpath maxbuffer max_branches max_recursive_level mcast mcast_loopback mcast_ttl memdbg memlog
+    loadpath max_branches max_recursive_level mcast mcast_loopback mcast_ttl memdbg memlog
     mem_add_size mem_join mem_safety mem_status_mode mem_summary mhomed mlock_pages mpath msg_time onsend_route_reply
     open_files_limit phone2tel pmtu_discovery pv_buffer_size pv_buffer_slots pv_cache_action pv_cache_limit
     real_time received_route_mode reply_to_via return_mode rev_dns route_locks_size rt_ktable_cnt rt_policy rt_prio
@@ -60,7 +62,10 @@ class ListenAddress:
 
 @dataclass
 class Settings:
-    """The global parameters with an effect. `debug` is Kamailio's level: -1 alerts only, 2 info, 3 debug."""
+    """The global parameters with an effect. `debug` is Kamailio's level: -1 alerts only, 2 info, 3 debug.
+
+    `receive_buffer` is Kamailio's `maxbuffer`, in bytes.
+    """
 
     listen: list[ListenAddress] = field(default_factory=list)
     aliases: list[tuple[str, int]] = field(default_factory=list)
@@ -70,6 +75,7 @@ class Settings:
     port: int = DEFAULT_PORT
     drain_timeout: int = 5_000
     max_while_loops: int = 100
+    receive_buffer: int = 4 * 1024 * 1024
 
     def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
         """Set a global parameter of the script. Return a note when it has no effect; ArgumentError: unknown, wrong."""
@@ -142,7 +148,9 @@ def _one(name: str, value: Sequence[int | str]) -> int | str:
     return value[0]
 
 
-def _integer(name: str, minimum: int, maximum: int | None = None) -> Callable[[Settings, Sequence[int | str]], None]:
+def _integer(
+    name: str, minimum: int, maximum: int | None = None, attribute: str | None = None
+) -> Callable[[Settings, Sequence[int | str]], None]:
     def take(settings: Settings, value: Sequence[int | str]) -> None:
         only = _one(name, value)
         try:
@@ -152,7 +160,7 @@ def _integer(name: str, minimum: int, maximum: int | None = None) -> Callable[[S
         if number < minimum or (maximum is not None and number > maximum):
             limits = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
             raise ArgumentError(f"global parameter '{name}' must be {limits}, not {number}")
-        setattr(settings, name, number)
+        setattr(settings, attribute or name, number)
 
     return take
 
@@ -206,4 +214,5 @@ _TAKE: dict[str, Callable[[Settings, Sequence[int | str]], None]] = {
     # Read by the compiler itself: after so many rounds a `while` is stopped.
     "max_while_loops": _integer("max_while_loops", 1),
     "drain_timeout": _integer("drain_timeout", 0),
+    "maxbuffer": _integer("maxbuffer", 1, MAX_BUFFER, "receive_buffer"),
 }

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
+import struct
+import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from sipwright.errors import StartError
+
+logger = logging.getLogger("sipwright")
 
 Address: TypeAlias = tuple[Any, ...]
 Receive: TypeAlias = Callable[[bytes, Address, "UdpSocket"], None]
@@ -20,7 +25,11 @@ Receive: TypeAlias = Callable[[bytes, Address, "UdpSocket"], None]
 # Datagrams taken at one wake-up before others get their turn.
 DRAIN = 64
 MAX_DATAGRAM = 65535
-RECEIVE_BUFFER = 4 * 1024 * 1024
+
+# What the system knows of a socket's memory (Linux, linux/sock_diag.h): nine numbers, the first of them how many bytes
+# wait to be read, the last how many datagrams found no room.
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("=9I")
 
 _REASONS = {
     errno.EADDRINUSE: "the address is already in use by another program",
@@ -33,13 +42,27 @@ class UdpSocket:
     """A bound UDP socket. `open()` starts giving datagrams to `receive(data, source, self)`; `close()` ends it.
 
     `address` is the bound IP address and port. `send(data, address)` never raises and never blocks: a datagram that
-    the system does not take is counted in `send_errors` (the transaction's timers send it again).
+    the system does not take is counted in `send_errors` (the transaction's timers send it again). `receive_buffer` is
+    how many bytes of datagrams may wait in the system; `queued` is how many do, with what the system needs for them,
+    and `drops` how many datagrams found no room. Where the system does not tell, both are 0.
     """
 
-    __slots__ = ("_loop", "_receive", "_recvfrom", "_sendto", "_socket", "address", "proto", "send_errors")
+    __slots__ = (
+        "_drops_before",
+        "_loop",
+        "_receive",
+        "_recvfrom",
+        "_sendto",
+        "_socket",
+        "address",
+        "proto",
+        "send_errors",
+    )
 
-    def __init__(self, host: str, port: int, receive: Receive) -> None:
-        self._socket = _bind(host, port)
+    def __init__(self, host: str, port: int, receive: Receive, receive_buffer: int) -> None:
+        self._socket = _bind(host, port, receive_buffer)
+        # The system counts as long as there is the socket, which may have been another process's before.
+        self._drops_before = self._memory()[-1]
         self._receive = receive
         self._loop: asyncio.AbstractEventLoop | None = None
         # Bound once: two attribute look-ups less per datagram.
@@ -70,6 +93,23 @@ class UdpSocket:
             # The others come from an address that is none; whoever sends us a Via chooses it.
             self.send_errors += 1
 
+    @property
+    def queued(self) -> int:
+        """Bytes that wait to be read."""
+        return self._memory()[0]
+
+    @property
+    def drops(self) -> int:
+        """Datagrams that the system dropped because the receive buffer was full."""
+        return self._memory()[-1] - self._drops_before & 0xFFFFFFFF
+
+    def _memory(self) -> tuple[int, ...]:
+        # 0.5 us; SO_RXQ_OVFL would want recvmsg() for each datagram.
+        try:
+            return _MEMINFO.unpack(self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
+        except (OSError, struct.error):
+            return (0,) * 9
+
     def _readable(self) -> None:
         recvfrom = self._recvfrom
         receive = self._receive
@@ -84,7 +124,7 @@ class UdpSocket:
             receive(data, source, self)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, receive_buffer: int) -> socket.socket:
     name = f"udp:{host}:{port}"
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
@@ -94,10 +134,27 @@ def _bind(host: str, port: int) -> socket.socket:
     bound = socket.socket(family, kind, proto)
     try:
         bound.setblocking(False)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         bound.bind(address)
     except OSError as error:
         bound.close()
         reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
         raise StartError(f"cannot listen on {name}: {reason}") from None
+    _tell_of_less(bound, name, receive_buffer)
     return bound
+
+
+def _tell_of_less(bound: socket.socket, name: str, receive_buffer: int) -> None:
+    """Log that the system gave a smaller receive buffer than it was asked for, and what to do."""
+    given = bound.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    if sys.platform == "linux":
+        # It doubles the number, for what it needs besides the datagrams themselves.
+        given //= 2
+    if given < receive_buffer:
+        logger.info(
+            "%s: the system gave a receive buffer of %d bytes instead of %d; to allow more: sysctl -w net.core.rmem_max=%d",
+            name,
+            given,
+            receive_buffer,
+            receive_buffer,
+        )
