@@ -152,7 +152,8 @@ def _tell_of_less(bound: socket.socket, name: str, receive_buffer: int) -> None:
         given //= 2
     if given < receive_buffer:
         logger.info(
-            "%s: the system gave a receive buffer of %d bytes instead of %d; to allow more: sysctl -w net.core.rmem_max=%d",
+            "%s: the system gave a receive buffer of %d bytes instead of %d; "
+            "to allow more: sysctl -w net.core.rmem_max=%d",
             name,
             given,
             receive_buffer,
