@@ -69,6 +69,31 @@ def test_0_is_no_bound(server: Any, request_bytes: Requests) -> None:
     assert [server.receive(request_bytes(branch=f"z9hG4bK{n}")) for n in range(50)] == [[200]] * 50
 
 
+def test_large_requests_count_more_often(server: Any, request_bytes: Requests) -> None:
+    server.registry.set_param("tm", "max_transactions", 50)
+    server.route(lambda ctx: server.reply(ctx, 200))
+    pad = b"X-Pad: " + b"x" * 20_000 + b"\r\nMax-Forwards"
+    for number in range(2):
+        large = request_bytes(branch=f"z9hG4bK-large-{number}").replace(b"Max-Forwards", pad)
+        assert server.receive(large) == [200]
+    server.clock.advance(1)
+    # 2 and 19 for each of them.
+    statuses = [server.receive(request_bytes(branch=f"z9hG4bK{number}")) for number in range(20)]
+    assert statuses == [[200]] * 10 + [[503]] * 10
+    # They end, and there is room for more.
+    server.clock.advance(34)
+    assert server.core.services._table.weight == 0
+    statuses = [server.receive(request_bytes(branch=f"z9hG4bK-again-{number}")) for number in range(50)]
+    assert statuses == [[200]] * 50
+
+
+def test_a_server_that_stops_takes_no_requests_also_after_a_while(server: Any, request_bytes: Requests) -> None:
+    server.route(lambda ctx: server.reply(ctx, 200))
+    server.core.refuse()
+    server.clock.advance(3)
+    assert server.receive(request_bytes()) == [503]
+
+
 def retry_after(server: Any) -> list[int]:
     return [int(response.header("Retry-After")) for response in server.responses() if response.status == 503]
 
@@ -111,7 +136,7 @@ def test_overload_is_two_lines_in_the_log_and_not_one_per_request(
         server.clock.advance(60)
     lines = [record.getMessage() for record in caplog.records if "overload" in record.getMessage()]
     assert lines == [
-        "overload: there are 1 transactions (max_transactions): new requests are answered 503",
+        "overload: there are as many transactions as there may be (max_transactions, 1): new requests get a 503",
         "overload is over: 30 requests were answered 503 within 3 s",
     ]
 

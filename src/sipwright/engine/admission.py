@@ -72,6 +72,7 @@ class Admission:
     __slots__ = (
         "_full",
         "_full_of_suspended",
+        "_number",
         "_reply",
         "_reply_stateless",
         "_stats",
@@ -86,7 +87,7 @@ class Admission:
         self._stats = stats
         self._full = Episode(
             log,
-            "overload: there are %d transactions (max_transactions): new requests are answered 503",
+            "overload: there are as many transactions as there may be (max_transactions, %d): new requests get a 503",
             "overload is over: %d requests were answered 503 within %d s",
         )
         self._full_of_suspended = Episode(
@@ -95,8 +96,12 @@ class Admission:
             "overload is over: %d suspensions were refused within %d s",
         )
         self.is_stopping = False
-        self.limit = UNLIMITED
+        self.limit = self._number = UNLIMITED
         self.retry_after = (5, 15)
+
+    def set_limit(self, number: int) -> None:
+        """Set how many transactions there may be."""
+        self.limit = self._number = number
 
     def stop(self) -> None:
         """Turn away all new requests from now on."""
@@ -109,7 +114,7 @@ class Admission:
             self._stats.refused += 1
         else:
             self._stats.overload += 1
-            self._full.happened(self.limit)
+            self._full.happened(self._number)
         self._unavailable(context)
 
     def suspension_refused(self, context: Context, limit: int) -> None:
@@ -133,8 +138,11 @@ class Admission:
         self._unavailable(context)
         return True
 
-    def tick(self) -> None:
-        """Let a second pass."""
+    def tick(self, weight: int) -> None:
+        """Let a second pass. `weight` is what large transactions count besides their number."""
+        if not self.is_stopping:
+            # Once a second and not at each one: the network brings no more than some hundred MB meanwhile.
+            self.limit = self._number - weight
         self._full.tick()
         self._full_of_suspended.tick()
 

@@ -108,4 +108,4 @@ class Core:
     def _sweep(self, _argument: None) -> None:
         self._timers.start(SWEEP_INTERVAL, self._sweep)
         self.services.suspensions.sweep()
-        self.services.admission.tick()
+        self.services.admission.tick(self._table.weight)

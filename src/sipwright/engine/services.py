@@ -217,7 +217,8 @@ class WorkerServices:
 
     def limit_transactions(self, number: int, retry_after: tuple[int, int]) -> None:
         """Set how many transactions there may be, 0 for any number, and the seconds in the Retry-After of a 503."""
-        self.admission.limit = self._table.max_unacknowledged = number or UNLIMITED
+        self.admission.set_limit(number or UNLIMITED)
+        self._table.max_unacknowledged = number or UNLIMITED
         self.admission.retry_after = retry_after
 
     def _overdue(self, context: Context) -> None:

@@ -15,6 +15,10 @@ from sipwright.transaction.retransmission_2xx import Retransmission2xx
 
 AnyServerTransaction: TypeAlias = InviteServerTransaction | NonInviteServerTransaction
 
+# A request of more bytes is a large one. Hardly any is; a flood of them would fill the memory with few transactions.
+LARGE = 4096
+WEIGHT_UNIT = 1024
+
 
 class TransactionTable:
     """All server transactions of a worker, found by the requests that belong to them.
@@ -22,12 +26,14 @@ class TransactionTable:
     The host's `ended` has to call `remove`. `created`, `ended`, `ended_completed` (those that had a final response) and
     `absorbed` (retransmissions, and ACKs that belong to a transaction) only grow; `live` is how many there are now, and
     so is the length of `keys`, without a call. Of 2xx that wait for their ACK there are at most `max_unacknowledged`:
-    one more ends the repetition of the oldest, which `given_up` counts.
+    one more ends the repetition of the oldest, which `given_up` counts. `weight` is how much more than their number the
+    transactions of large requests count, which keep more than others: 1 for each KB.
     """
 
     __slots__ = (
         "_new_key",
         "_new_request",
+        "_surplus",
         "_transactions",
         "_unacknowledged",
         "absorbed",
@@ -36,11 +42,14 @@ class TransactionTable:
         "given_up",
         "keys",
         "max_unacknowledged",
+        "weight",
     )
 
     def __init__(self) -> None:
         self._transactions: dict[bytes, AnyServerTransaction] = {}
         self._unacknowledged: dict[DialogKey, Retransmission2xx] = {}
+        self._surplus: dict[bytes, int] = {}
+        self.weight = 0
         # The request that was last found to be new, and its key: most often its transaction is made next, and making
         # the key again costs 0.3 us.
         self._new_request: Request | None = None
@@ -79,6 +88,9 @@ class TransactionTable:
         if key in self._transactions:
             return None
         self.created += 1
+        if len(request.data) > LARGE:
+            self._surplus[key] = surplus = len(request.data) // WEIGHT_UNIT
+            self.weight += surplus
         if request.method == "INVITE":
             self._transactions[key] = invite = InviteServerTransaction(host, key, request, peer, reliable)
             return invite
@@ -108,6 +120,8 @@ class TransactionTable:
         del self._transactions[transaction.key]
         if transaction.status >= 200:
             self.ended_completed += 1
+        if self._surplus:
+            self.weight -= self._surplus.pop(transaction.key, 0)
 
     def retransmit_2xx(self, host: Host, transaction: InviteServerTransaction, request: Request) -> None:
         """Repeat the 2xx that was just sent to an INVITE until its ACK comes (13.3.1.4): only for answers of our own.
