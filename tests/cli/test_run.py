@@ -59,6 +59,18 @@ def test_it_says_ready_answers_and_ends_on_sigterm(
     assert re.search(r"INFO \[w[0-3] \S+ z9hG4bK\S+\] <script>: asked for alice", process.log)
 
 
+def test_the_receive_buffer_of_the_command_line_goes_before_that_of_the_script(
+    command: Command, start: Callable[..., Any], script: Path, free_port: int
+) -> None:
+    script.write_text("maxbuffer=65536\n" + script.read_text())
+    process = start("run", "-f", str(script), "-E", "-b", "2000000000", "-l", f"udp:127.0.0.1:{free_port}")
+    process.wait_for("bytes instead of 2000000000; to allow more: sysctl -w net.core.rmem_max=2000000000")
+    assert "ready" in process.log
+    refused = command("run", "-f", str(script), "-b", "many")
+    assert refused.status == 2
+    assert "'many' is no number of bytes, 1 to 2147483647" in refused.err
+
+
 def test_a_second_signal_does_not_wait_for_what_is_suspended(
     start: Callable[..., Any], tmp_path: Path, rpc: FakeRpcServer, free_port: int
 ) -> None:

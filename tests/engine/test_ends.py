@@ -112,12 +112,14 @@ def test_nothing_is_left(
     try:
         for number in range(NUMBER):
             transact(server, request_bytes, str(number), method, end, acknowledges)
+        # Counted, not looked at one by one.
+        assert server.stat("tm:live") == sum(1 for one in services._table if one.user is not None)
         server.clock.advance(70)
         cycles = gc.collect()
     finally:
         gc.enable()
     assert cycles == 0
-    assert (server.stat("tm:current"), server.stat("tm:suspended")) == (0, 0)
+    assert (server.stat("tm:current"), server.stat("tm:live"), server.stat("tm:suspended")) == (0, 0, 0)
     assert services._table._unacknowledged == {}
     assert len(services._labels) == 0
     # The sweep is all that waits.

@@ -319,7 +319,7 @@ def test_a_server_that_stops_refuses_new_requests_and_ends_suspended_ones_in_the
     server.receive(request_bytes(branch="z9hG4bKa"))
     server.core.refuse()
     assert server.receive(request_bytes(branch="z9hG4bKb")) == [503]
-    assert server.responses()[-1].header("Retry-After") == "5"
+    assert 5 <= int(server.responses()[-1].header("Retry-After")) <= 15
     asyncio.run(server.core.stop())
     assert server.statuses() == [503, 500]
     assert server.stat("tm:live") == 0

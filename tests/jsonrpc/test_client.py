@@ -577,6 +577,38 @@ def test_a_server_that_does_not_read_is_passed_over() -> None:
     run(main())
 
 
+def test_what_waits_for_a_server_that_does_not_read_has_a_bound_in_bytes_also_within_one_turn() -> None:
+    async def main() -> None:
+        async def deaf(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            accepted.append(writer)
+
+        accepted: list[asyncio.StreamWriter] = []
+        listener = await asyncio.start_server(deaf, "127.0.0.1", 0, limit=1024)
+        async with Client(f"127.0.0.1:{listener.sockets[0].getsockname()[1]},1", timeout=0.2) as client:
+            await client.connected(1)
+            params = b'["%b"]' % (b"x" * 50_000)
+            outcomes = Outcomes()
+            # 100 MB, without a turn of the loop in between, as when many scripts go on at the same moment.
+            for number in range(2000):
+                client.submit("get", params, outcomes.done, number)
+            [endpoint] = client._pool.endpoints
+            assert endpoint.connection is not None
+            assert endpoint.connection.transport is not None
+            assert endpoint.connection.transport.get_write_buffer_size() < 4_000_000
+            await outcomes.wait(2000)
+            ends = [call.status for _, call in outcomes.ended]
+            # Some are on their way, the others could not be sent at all.
+            assert 20 < ends.count("timeout") < 400
+            assert ends.count("failure") == 2000 - ends.count("timeout")
+            assert "does not read what it is sent" in outcomes.ended[0][1].reason
+            assert client.counters()["blocked"] == 1
+            accepted[0].transport.abort()
+        listener.close()
+
+    run(main())
+
+
 # Servers that misbehave
 
 

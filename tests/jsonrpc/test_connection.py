@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from sipwright.jsonrpc.connection import Connection
+from sipwright.jsonrpc.connection import HIGH_WATER, SLICE, Connection
 from sipwright.jsonrpc.messages import Message, request_head
 from sipwright.jsonrpc.peer import Peer
 from sipwright.netstring import encode
@@ -36,6 +36,16 @@ class FakeTransport:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.is_open = True
+        self.is_read = True
+
+    def is_closing(self) -> bool:
+        return not self.is_open
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        self.is_read = True
 
     def set_write_buffer_limits(self, high: int, low: int) -> None: ...
 
@@ -120,3 +130,104 @@ def test_the_owner_hears_of_the_end_once_and_nothing_is_written_after_it() -> No
     assert world.owner.events == ["ready", "bad netstring: not a length"]
     assert world.transport.written == [b"1:a,"]
     assert not world.transport.is_open
+
+
+def test_what_is_more_than_the_transport_should_hold_leaves_before_the_turn_ends() -> None:
+    world = World()
+    payload = b"x" * (HIGH_WATER // 4)
+    for number in range(1, 11):
+        world.connection.write(payload)
+        # So that the transport can say that it is full, and the owner writes no more.
+        assert len(world.transport.written) == number // 5
+    world.connection.write(b"rest")
+    world.loop.run()
+    assert b"".join(world.transport.written) == encode(payload) * 10 + encode(b"rest")
+
+
+def results(*numbers: int) -> bytes:
+    return b"".join(encode(b'{"id":%d,"result":1}' % number) for number in numbers)
+
+
+def asking(calls: int) -> tuple[World, list[int]]:
+    """Return a connection with so many pending calls, and where those that were answered are listed."""
+    answered: list[int] = []
+    world = World(lambda call, _message: answered.append(call.id))
+    for _ in range(calls):
+        world.connection.request(Call(), request_head("m"), None)
+    return world, answered
+
+
+def test_many_payloads_of_one_read_are_taken_by_turns_and_nothing_is_read_meanwhile() -> None:
+    number = 2 * SLICE + 5
+    world, answered = asking(number)
+    world.connection.data_received(results(*range(1, number + 1)))
+    steps = [len(answered)]
+    while world.loop.soon:
+        assert (world.transport.is_read, world.connection.is_behind) == (False, True)
+        world.loop.run()
+        steps.append(len(answered))
+    assert steps == [0, SLICE, 2 * SLICE, number]
+    assert answered == [*range(1, number + 1)]
+    assert (world.transport.is_read, world.connection.is_behind) == (True, False)
+
+
+def test_as_many_as_may_be_taken_at_once_are() -> None:
+    world, answered = asking(SLICE)
+    world.connection.data_received(results(*range(1, SLICE + 1)))
+    assert len(answered) == SLICE
+    assert world.transport.is_read
+
+
+def test_what_comes_behind_waiting_payloads_is_taken_behind_them() -> None:
+    # A transport may still deliver what it had read before it was paused.
+    world, answered = asking(SLICE + 3)
+    world.connection.data_received(results(*range(1, SLICE + 2)))
+    world.connection.data_received(results(SLICE + 2))
+    world.connection.data_received(results(SLICE + 3))
+    while world.loop.soon:
+        world.loop.run()
+    assert answered == [*range(1, SLICE + 4)]
+
+
+def test_a_fault_behind_many_payloads_ends_the_connection_after_them() -> None:
+    world, answered = asking(SLICE + 1)
+    world.connection.data_received(results(*range(1, SLICE + 2)) + b"rubbish")
+    assert world.owner.events == ["ready"]
+    while world.loop.soon:
+        world.loop.run()
+    assert len(answered) == SLICE + 1
+    assert world.owner.events == ["ready", "bad netstring: not a length"]
+    assert not world.transport.is_open
+
+
+def test_answers_that_came_before_the_connection_was_lost_count() -> None:
+    world, answered = asking(SLICE + 2)
+    world.connection.data_received(results(*range(1, SLICE + 2)))
+    world.connection.connection_lost(ConnectionResetError("reset"))
+    assert len(answered) == SLICE + 1
+    assert world.owner.events == ["ready", "connection lost: reset"]
+    world.loop.run()
+    assert len(answered) == SLICE + 1
+
+
+def test_requests_of_one_that_has_gone_are_not_begun() -> None:
+    taken: list[object] = []
+    world = World()
+    connection: Any = world.connection
+    connection._receive = taken.append
+    world.connection.data_received(encode(b"{}") * (SLICE + 1))
+    world.connection.connection_lost(None)
+    while world.loop.soon:
+        world.loop.run()
+    assert taken == []
+
+
+def test_the_owner_and_the_waiting_payloads_both_have_a_say_in_reading() -> None:
+    world, _answered = asking(SLICE + 1)
+    world.connection.data_received(results(*range(1, SLICE + 2)))
+    world.connection.read(False)
+    while world.loop.soon:
+        world.loop.run()
+    assert not world.transport.is_read
+    world.connection.read(True)
+    assert world.transport.is_read

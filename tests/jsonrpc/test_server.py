@@ -336,6 +336,126 @@ def test_a_client_that_reads_nothing_is_not_read_from_for_ever() -> None:
     asyncio.run(main())
 
 
+def test_what_a_client_has_asked_waits_while_it_reads_no_answers() -> None:
+    number, size = 1500, 20_000
+
+    async def main() -> None:
+        called = 0
+
+        def big() -> str:
+            nonlocal called
+            called += 1
+            return "x" * size
+
+        async with make_server() as server:
+            server.add_method("big", big)
+            with socket.create_connection(("127.0.0.1", server.port)) as sock:
+                # All in one read of the server: without a bound, 30 MB of answers would wait.
+                sock.sendall(encode(b'{"jsonrpc":"2.0","method":"big","id":1}') * number)
+                sock.setblocking(False)
+                before = -1
+                while called != before:
+                    before = called
+                    await asyncio.sleep(0.02)
+                # What a megabyte holds, and what the system takes for itself.
+                assert 50 <= called < number // 2
+                loop = asyncio.get_running_loop()
+                decoder, answers = Decoder(), 0
+                while answers < number:
+                    answers += len(decoder.feed(await loop.sock_recv(sock, 1 << 20)))
+                assert called == number
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
+def test_a_blocked_client_leaves_the_others_their_turn_in_the_queue() -> None:
+    """A session that is blocked and waits for a running function is queued once."""
+
+    async def main() -> None:
+        async with make_server(max_concurrent=1) as server:
+            server.add_method("big", lambda: "x" * 100_000)
+            slow = encode(b'{"jsonrpc":"2.0","method":"sleep","params":[0.05],"id":2}')
+            big = encode(b'{"jsonrpc":"2.0","method":"big","id":1}')
+            with socket.create_connection(("127.0.0.1", server.port)) as sock:
+                sock.sendall(slow + big * 300 + slow + big * 10)
+                sock.setblocking(False)
+                async with Client(f"127.0.0.1:{server.port},1") as client:
+                    for _ in range(3):
+                        assert await client.call("sleep", [0.01, "slept"]) == "slept"
+                    loop = asyncio.get_running_loop()
+                    decoder, answers = Decoder(), 0
+                    while answers < 312:
+                        answers += len(decoder.feed(await loop.sock_recv(sock, 1 << 20)))
+                    assert await client.call("sleep", [0, "slept"]) == "slept"
+                    assert len(server._queue) == 0
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
+def test_one_client_too_many_is_turned_away_until_another_goes(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with make_server(max_connections=2) as server:
+            clients = [Wire(*await asyncio.open_connection("127.0.0.1", server.port)) for _ in range(2)]
+            assert all([await client.nothing_comes() for client in clients])
+            for _ in range(3):
+                late = Wire(*await asyncio.open_connection("127.0.0.1", server.port))
+                with pytest.raises((EOFError, ConnectionError)):
+                    await late.receive()
+                late.writer.close()
+            assert server.refused == 3
+            assert caplog.messages == ["2 JSON-RPC clients are connected: no more are let in"]
+            clients[0].writer.close()
+            await asyncio.sleep(0.02)
+            again = Wire(*await asyncio.open_connection("127.0.0.1", server.port))
+            assert await again.nothing_comes()
+            for client in (again, clients[1]):
+                client.writer.close()
+
+    caplog.set_level(logging.WARNING, "sipwright.jsonrpc.server")
+    asyncio.run(main())
+
+
+def test_a_flood_of_payloads_leaves_the_others_their_turn() -> None:
+    flood = 60_000
+
+    async def main() -> None:
+        async with make_server() as server:
+            with socket.create_connection(("127.0.0.1", server.port)) as sock:
+                sock.setblocking(False)
+                other = Wire(*await asyncio.open_connection("127.0.0.1", server.port))
+                await asyncio.get_running_loop().sock_sendall(sock, b"0:," * flood)
+                assert await other.nothing_comes()
+                behind = [session for session in server._sessions if session.connection.is_behind]
+                # It was answered while most of the flood was still to be taken.
+                assert len(behind) == 1
+                assert len(behind[0].connection._backlog) > flood // 2
+                other.writer.close()
+
+    asyncio.run(main())
+
+
+def test_close_answers_what_was_read() -> None:
+    number = 2500
+
+    async def main() -> None:
+        server = make_server()
+        await server.start()
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            # All in one read of the server, and taken by turns.
+            sock.sendall(encode(b'{"jsonrpc":"2.0","method":"ping","id":1}') * number)
+            sock.setblocking(False)
+            while not any(session.connection.is_behind for session in server._sessions):
+                await asyncio.sleep(0)
+            closing = asyncio.create_task(server.close())
+            decoder, answers = Decoder(), 0
+            while data := await asyncio.get_running_loop().sock_recv(sock, 1 << 16):
+                answers += len(decoder.feed(data))
+            assert answers == number
+            await closing
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
 def test_close_lets_running_functions_end_and_answers_them() -> None:
     async def main() -> None:
         server = make_server(max_concurrent=1)

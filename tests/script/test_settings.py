@@ -162,3 +162,12 @@ def test_host_and_port_are_split_with_offsets_from_where_they_stand() -> None:
     with pytest.raises(ArgumentError) as caught:
         split_host_port("example.org:x", offset=10)
     assert caught.value.offset == 22
+
+
+def test_maxbuffer_is_the_size_of_receive_buffers() -> None:
+    settings = Settings()
+    assert settings.receive_buffer == 4 * 1024 * 1024
+    settings.set_global("maxbuffer", [262144])
+    assert settings.receive_buffer == 262144
+    with pytest.raises(ArgumentError, match="'maxbuffer' must be from 1 to 2147483647, not 0"):
+        settings.set_global("maxbuffer", [0])

@@ -70,3 +70,35 @@ def test_without_an_ack_it_gives_up_after_32_seconds_and_tells(
     assert host.timeouts == [accepted]
     assert host.table._unacknowledged == {}
     assert not host.table.receive(make_request("ACK", branch="z9hG4bK-other", cseq=7, to_tag="bob"))
+
+
+def accept(host: RecordingHost, invite: Request, to_tag: str, data: bytes) -> None:
+    transaction = host.table.create(host, invite, "peer")
+    assert isinstance(transaction, InviteServerTransaction)
+    transaction.to_tag = to_tag
+    transaction.respond(200, data)
+    host.table.retransmit_2xx(host, transaction, invite)
+
+
+def test_one_2xx_more_than_may_be_repeated_ends_the_repetition_of_the_oldest(
+    host: RecordingHost, make_request: MakeRequest
+) -> None:
+    host.table.max_unacknowledged = 2
+    for number in range(3):
+        accept(host, make_request("INVITE", branch=f"z9hG4bK{number}", cseq=number), "bob", b"2xx %d" % number)
+    assert len(host.table._unacknowledged) == 2
+    assert host.table.given_up == 1
+    host.clock.advance(1.5)
+    assert [len(host.sent_at(b"2xx %d" % number)) for number in range(3)] == [1, 3, 3]
+    assert host.timeouts == []
+
+
+def test_of_two_2xx_with_one_ack_only_the_later_one_is_repeated(host: RecordingHost, make_request: MakeRequest) -> None:
+    for branch in ("z9hG4bKa", "z9hG4bKb"):
+        accept(host, make_request("INVITE", branch=branch, cseq=7, to_tag="bob"), "bob", branch.encode())
+    host.clock.advance(1.5)
+    assert [len(host.sent_at(data)) for data in (b"z9hG4bKa", b"z9hG4bKb")] == [1, 3]
+    assert not host.table.receive(make_request("ACK", branch="z9hG4bK-other", cseq=7, to_tag="bob"))
+    host.clock.run()
+    assert len(host.sends) == 4
+    assert host.table.given_up == 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,10 @@ def client() -> Iterator[socket.socket]:
         made.bind(("127.0.0.1", 0))
         made.settimeout(2)
         yield made
+
+
+# Bytes.
+BUFFER = 1 << 20
 
 
 def ignore(_data: bytes, _source: Any, _socket: UdpSocket) -> None:
@@ -87,3 +93,55 @@ def test_the_sockets_of_several_workers_share_one_port_and_nobody_else_can_join_
     finally:
         for bound in sockets:
             bound.close()
+
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
+
+
+@on_linux
+def test_what_finds_no_room_in_the_receive_buffer_is_counted(client: socket.socket) -> None:
+    udp = UdpSocket(bind("127.0.0.1", 0, 1, 20_000)[0], ignore)
+    try:
+        assert (udp.queued, udp.drops) == (0, 0)
+        for _ in range(200):
+            client.sendto(b"x" * 500, udp.address)
+        assert 10_000 < udp.queued <= 40_000
+        dropped = udp.drops
+        assert 100 < dropped < 200
+        for _ in range(3):
+            client.sendto(b"x" * 500, udp.address)
+        assert udp.drops == dropped + 3
+    finally:
+        udp.close()
+
+
+def test_a_larger_receive_buffer_holds_more(client: socket.socket) -> None:
+    udp = UdpSocket(bind("127.0.0.1", 0, 1, 2 * BUFFER)[0], ignore)
+    try:
+        for _ in range(100):
+            client.sendto(b"x" * 500, udp.address)
+        assert udp.drops == 0
+    finally:
+        udp.close()
+
+
+@on_linux
+def test_a_system_that_gives_less_is_told_of_with_the_remedy(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    UdpSocket(bind("127.0.0.1", 0, 1, limit)[0], ignore).close()
+    assert caplog.messages == []
+    UdpSocket(bind("127.0.0.1", 0, 1, limit + 1000)[0], ignore).close()
+    (line,) = caplog.messages
+    assert line == (
+        f"udp:127.0.0.1:0: the system gave a receive buffer of {limit} bytes instead of {limit + 1000}; "
+        f"to allow more: sysctl -w net.core.rmem_max={limit + 1000}"
+    )
+
+
+def test_where_the_system_does_not_tell_nothing_is_queued_or_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    # No such option.
+    monkeypatch.setattr("sipwright.transport.udp._SO_MEMINFO", 9999)
+    udp = UdpSocket(bind("127.0.0.1", 0, 1, BUFFER)[0], ignore)
+    assert (udp.queued, udp.drops) == (0, 0)
+    udp.close()

@@ -22,7 +22,7 @@ from sipwright.engine.listen import open_sockets
 from sipwright.engine.worker import Worker
 from sipwright.errors import ArgumentError, CommandError
 from sipwright.script.loader import Script, load_script
-from sipwright.script.settings import ListenAddress, Settings, parse_listen
+from sipwright.script.settings import MAX_BUFFER, ListenAddress, Settings, parse_listen
 from sipwright.workers.log import OpenLog, log_settings, open_log
 from sipwright.workers.steering import MAX_WORKERS
 from sipwright.workers.supervisor import Configuration, Supervisor
@@ -66,6 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_megabytes,
         metavar="MB",
         help="how much $shv and tables may take, whatever the script's `shm_mem_size` says",
+    )
+    parser.add_argument(
+        "-b",
+        dest="receive_buffer",
+        type=_buffer_size,
+        metavar="BYTES",
+        help="how many bytes of datagrams may wait in the system for each socket, instead of the script's maxbuffer",
     )
     parser.add_argument("-P", dest="pid_file", type=Path, metavar="FILE", help="write the process id here")
     parser.add_argument(
@@ -139,6 +146,12 @@ def _steering(name: str) -> str:
     return name
 
 
+def _buffer_size(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= MAX_BUFFER:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes, 1 to {MAX_BUFFER}")
+    return int(text)
+
+
 def listen_addresses(options: Sequence[str], settings: Settings) -> list[ListenAddress]:
     """Return the script's addresses and those of the command line, as Kamailio does; one of our own if there are none.
 
@@ -161,6 +174,8 @@ def _load(options: argparse.Namespace, defines: Mapping[str, str]) -> Configurat
         log = log_settings(script.settings, to_stderr=options.to_stderr, engine=options.log_engine)
     except ArgumentError as error:
         raise CommandError(f"--log-engine={options.log_engine}: {error.message}") from None
+    if options.receive_buffer is not None:
+        script.settings.receive_buffer = options.receive_buffer
     if options.shared_memory is not None:
         script.settings.shm_mem_size = options.shared_memory
     return Configuration(script, listen_addresses(options.listen, script.settings), log)
@@ -170,7 +185,7 @@ async def serve(script: Script, listen: list[ListenAddress], log: OpenLog) -> No
     """Run one worker in this process until a signal comes. StartError: it cannot listen."""
     loop = asyncio.get_running_loop()
     signals = _Signals(loop)
-    (sockets,) = open_sockets(listen)
+    (sockets,) = open_sockets(listen, receive_buffer=script.settings.receive_buffer)
     worker = Worker(script, listen, sockets)
     log.follow(worker.services)
     worker.start()

@@ -85,13 +85,16 @@ class Core:
             services.reply,
             services.release,
             services.handling,
+            services.admission.left,
             stats,
             log,
         )
         services.add_statistics(redis.counters)
         services.start_runner(runner)
         script.reporter.report = runner.report
-        self._receiver = Receiver(table, runner, services.replier, services.cancel, services.handling, stats, log)
+        self._receiver = Receiver(
+            table, runner, services.replier, services.cancel, services.admission, services.handling, stats, log
+        )
         self.receive = self._receiver.receive
         services.trace_too(runner, self._receiver)
         services.set_trace(trace)
@@ -118,7 +121,7 @@ class Core:
 
     def refuse(self) -> None:
         """Take no new requests from now on: they are answered 503."""
-        self._receiver.is_stopping = True
+        self.services.admission.stop()
 
     async def stop(self) -> None:
         """End everything that waits: closed RPC connections end it in its error route, the rest is given up."""
@@ -133,3 +136,4 @@ class Core:
     def _sweep(self, _argument: None) -> None:
         self._timers.start(SWEEP_INTERVAL, self._sweep)
         self.services.suspensions.sweep()
+        self.services.admission.tick(self._table.weight)

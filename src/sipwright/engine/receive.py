@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeAlias
 
+from sipwright.engine.admission import Admission
 from sipwright.engine.reply import Replier
 from sipwright.engine.run import Runner
 from sipwright.engine.stats import Counters
@@ -41,6 +42,7 @@ class Receiver:
     __slots__ = (
         "_absorb",
         "_account",
+        "_admission",
         "_cancelled",
         "_handling",
         "_log",
@@ -48,10 +50,10 @@ class Receiver:
         "_start",
         "_stats",
         "_table",
+        "_transactions",
         "_when_ended",
         "hand_over",
         "is_retiring",
-        "is_stopping",
         "trace",
     )
 
@@ -61,12 +63,15 @@ class Receiver:
         runner: Runner,
         replier: Replier,
         cancelled: Callable[[Context, bool], bool],
+        admission: Admission,
         handling: Handling,
         stats: Counters,
         log: logging.Logger,
     ) -> None:
         self._table = table
         self._absorb = table.receive
+        self._transactions = table.keys
+        self._admission = admission
         self._start = runner.start
         self._account = runner.account
         self._when_ended = runner.when_ended
@@ -75,7 +80,6 @@ class Receiver:
         self._handling = handling
         self._stats = stats
         self._log = log
-        self.is_stopping = False
         self.is_retiring = False
         self.hand_over: HandOver | None = None
         self.trace: Trace | None = None
@@ -126,10 +130,8 @@ class Receiver:
         elif method == "CANCEL":
             self._cancel(context)
             return
-        elif self.is_stopping:
-            self._stats.refused += 1
-            context.reply_headers = ["Retry-After: 5\r\n"]
-            self._replier.reply_stateless(context, 503, "Service Unavailable")
+        elif len(self._transactions) >= self._admission.limit:
+            self._admission.turn_away(context)
             return
         self._start(context)
         if context.transaction is None and not context.answered:

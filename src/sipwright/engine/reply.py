@@ -87,6 +87,7 @@ class Replier:
         self._stats.tm_replies += 1
         if status >= 200:
             self._answered(context)
+            self._stats.tm_finals += 1
             if status < 300 and isinstance(transaction, InviteServerTransaction):
                 self._accepted(request, transaction)
             if context.suspension is not None:

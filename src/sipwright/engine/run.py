@@ -27,6 +27,7 @@ class Runner:
     """Runs routes on contexts; `handling` tells the log which one.
 
     `reply(context, status, reason)` answers within the transaction, `release(context)` ends it without an answer.
+    `refused(context)` answers a request that could not be suspended, and is false of others.
     `files` are the script's files, to find the script's line in a traceback.
     """
 
@@ -34,6 +35,7 @@ class Runner:
         "_files",
         "_handling",
         "_log",
+        "_refused",
         "_release",
         "_reply",
         "_stats",
@@ -50,6 +52,7 @@ class Runner:
         reply: Callable[[Context, int, str], bool],
         release: Callable[[Context], bool],
         handling: Handling,
+        refused: Callable[[Context], bool],
         stats: Counters,
         log: logging.Logger,
     ) -> None:
@@ -59,6 +62,7 @@ class Runner:
         self._reply = reply
         self._release = release
         self._handling = handling
+        self._refused = refused
         self._stats = stats
         self._log = log
         self.trace: Trace | None = None
@@ -69,7 +73,7 @@ class Runner:
         self.run(route, context)
         if context.suspension is not None:
             self.when_ended(context, self._started)
-        elif context.transaction is not None and not context.answered:
+        elif not context.answered and (context.transaction is not None or context.overloaded):
             self._started(context)
 
     def when_ended(self, context: Context, then: Callable[[Context], object]) -> None:
@@ -84,7 +88,9 @@ class Runner:
             then(context)
 
     def _started(self, context: Context) -> None:
-        if context.transaction is not None and context.suspension is None and not context.answered:
+        if context.suspension is not None or context.answered or self._refused(context):
+            return
+        if context.transaction is not None:
             # Kamailio: a transaction that the script made and left is put away without an answer, with a warning.
             self._log.warning(
                 "the script ended without an answer, a suspension or t_release(); its transaction is ended"
@@ -136,7 +142,7 @@ class Runner:
         if context.kind is RouteKind.EVENT:
             # Nobody waits for an answer to an event.
             self._release(context)
-        else:
+        elif not self._refused(context):
             self._stats.unanswered += 1
             self._log.error("the resumed route %s ended without an answer; answered 500", _where(continuation))
             self._reply(context, 500, SERVER_ERROR)
@@ -168,7 +174,9 @@ class Runner:
             self.when_ended(context, self._timed_out)
 
     def _timed_out(self, context: Context) -> None:
-        if not context.answered and context.suspension is None and context.transaction is not None:
+        if context.answered or context.suspension is not None or context.transaction is None:
+            self.account(context)
+        elif not self._refused(context):
             self._reply(context, 408, "Request Timeout")
         self.account(context)
 

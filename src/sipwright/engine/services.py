@@ -15,6 +15,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
+from sipwright.engine.admission import UNLIMITED, Admission
 from sipwright.engine.reply import Replier
 from sipwright.engine.run import Runner
 from sipwright.engine.stats import Counters, Statistics
@@ -114,6 +115,7 @@ class WorkerServices:
         )
         self.reply = self.replier.reply
         self.reply_stateless = self.replier.reply_stateless
+        self.admission = Admission(self.reply, self.reply_stateless, stats, log)
         self.listen = list(listen)
         self._aliases = list(aliases)
         self._table = table
@@ -249,12 +251,18 @@ class WorkerServices:
     def suspend(self, suspension: Suspension) -> bool:
         """Suspend a context."""
         context = suspension.context
-        if context.answered or not self.suspensions.add(suspension):
+        if context.answered:
+            return False
+        if not self.suspensions.add(suspension):
+            if context.suspension is None:
+                self.admission.suspension_refused(context, self.suspensions.limit)
             return False
         if context.transaction is None and not self.new_transaction(context):
             self.suspensions.take(suspension)
             return False
         self.stats.suspended += 1
+        if context.overloaded:
+            context.overloaded = False
         if self.trace is not None:
             self.trace("suspend", context, {})
         transaction = context.transaction
@@ -298,6 +306,12 @@ class WorkerServices:
         """Set how long a transaction may be suspended (the sweep comes once a second), and how many at once."""
         self.suspensions.sweeps = seconds
         self.suspensions.limit = number
+
+    def limit_transactions(self, number: int, retry_after: tuple[int, int]) -> None:
+        """Set how many transactions there may be, 0 for any number, and the seconds in the Retry-After of a 503."""
+        self.admission.set_limit(number or UNLIMITED)
+        self._table.max_unacknowledged = number or UNLIMITED
+        self.admission.retry_after = retry_after
 
     def _overdue(self, context: Context) -> None:
         if self.trace is not None:
@@ -397,13 +411,15 @@ class WorkerServices:
 
     def _read_live(self) -> dict[str, int]:
         table = self._table
-        completed = sum(1 for t in table if t.user is None)
+        # Not by looking at each: a million takes 0.1 s.
+        completed = self.stats.tm_finals - table.ended_completed
         return {
             "tm:current": table.live,
             "tm:live": table.live - completed,
             "tm:created": table.created,
             "tm:ended": table.ended,
             "tm:absorbed": table.absorbed,
+            "tm:given_up": table.given_up,
             "tm:suspended": len(self.suspensions),
         }
 

@@ -18,10 +18,13 @@ NAMES = {
     "unanswered": "core:unanswered",
     "sent_replies": "sl:sent_replies",
     "tm_replies": "tm:sent_replies",
+    "tm_finals": "tm:completed",
     "absorbed_acks": "tm:absorbed_acks",
     "cancelled": "tm:cancelled",
     "overdue": "tm:overdue",
     "refused": "tm:refused",
+    "overload": "tm:overload",
+    "suspend_refused": "tm:suspend_refused",
     "suspended": "tm:suspended_total",
     "resumed": "tm:resumed_total",
 }
@@ -57,10 +60,13 @@ class Counters:
     unanswered: int
     sent_replies: int
     tm_replies: int
+    tm_finals: int
     absorbed_acks: int
     cancelled: int
     overdue: int
     refused: int
+    overload: int
+    suspend_refused: int
     suspended: int
     resumed: int
 

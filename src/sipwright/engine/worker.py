@@ -134,4 +134,7 @@ class Worker:
         self._armed = self._loop.call_at(when, self._timers.expire)
 
     def _socket_statistics(self) -> dict[str, int]:
-        return {"core:send_errors": sum(udp.send_errors for udp in self.sockets)}
+        return {
+            "core:send_errors": sum(udp.send_errors for udp in self.sockets),
+            "core:udp_drops": sum(udp.drops for udp in self.sockets),
+        }

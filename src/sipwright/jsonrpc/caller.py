@@ -284,7 +284,7 @@ class Caller:
 
         `calls` is the sum of results, errors, timeouts, failures, cancelled and pending. Answers that nobody waited
         for are `late`, `doubled` or `unknown`; `malformed` are payloads that were not JSON-RPC; `reconnects` are
-        connections beyond the first one of each server.
+        connections beyond the first one of each server, `blocked` how often one of them did not read what it was sent.
         """
         late, doubled, unknown = self._lost_peers
         for connection in self._pool.connections():
@@ -307,6 +307,7 @@ class Caller:
             "unknown": unknown,
             "malformed": self.malformed,
             "reconnects": sum(max(endpoint.connects - 1, 0) for endpoint in self._pool.endpoints),
+            "blocked": sum(endpoint.blocked for endpoint in self._pool.endpoints),
         }
 
     # How a call ends

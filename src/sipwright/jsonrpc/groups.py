@@ -56,6 +56,7 @@ class Endpoint:
         self.name = str(address)
         self.groups: list[Group] = []
         self.connection: Connection | None = None
+        self.blocked = 0
         self.is_tried = False
         self.is_given_up = False
         self.connects = 0
@@ -157,6 +158,7 @@ class Endpoint:
 
     def connection_blocked(self, connection: Connection) -> None:
         """Take the connection out of the choice until the server reads again."""
+        self.blocked += 1
         logger.warning("JSON-RPC server %s does not read, %d calls are pending", self.name, len(connection.pending))
         self._tell()
 

@@ -2,7 +2,8 @@
 
 A plain function is called and answered in the same turn of the loop, without a task; an `async` one runs as a task.
 At most `max_concurrent` of those run at a time: beyond that, requests wait in their order and their connections are
-not read from, so that the other ends feel it. A client that does not read its answers is not read from either.
+not read from, so that the other ends feel it. A client that does not read its answers is not read from either, and what
+it has asked waits. Beyond `max_connections` clients, further ones are turned away.
 """
 
 from __future__ import annotations
@@ -55,14 +56,18 @@ class Server:
     Parameters come by position or by name; those that do not fit the signature are answered with -32602. A function
     answers with an error by raising RpcAnswerError; any other exception is logged with its traceback and answered
     with -32603 without saying more. Results are what msgspec can encode. `max_concurrent` is how many async functions
-    run at a time, `max_size` the largest request in bytes: a larger one ends its connection.
+    run at a time, `max_size` the largest request in bytes: a larger one ends its connection. `max_connections` is how
+    many clients may be connected; one more is disconnected at once, and counted in `refused`.
     """
 
-    def __init__(self, *, max_concurrent: int = 1000, max_size: int = 1 << 20) -> None:
+    def __init__(self, *, max_concurrent: int = 1000, max_connections: int = 1000, max_size: int = 1 << 20) -> None:
         self.dispatcher = Dispatcher()
+        self.refused = 0
         self._max_concurrent = max_concurrent
+        self._max_connections = max_connections
         self._max_size = max_size
         self._sessions: set[_Session] = set()
+        self._is_full_told = False
         self._tasks: set[asyncio.Task[None]] = set()
         # Sessions with requests that wait for a task to end, each once, in the order of their turn.
         self._queue: deque[_Session] = deque()
@@ -139,6 +144,9 @@ class Server:
             session.stop_reading()
         now = asyncio.get_running_loop().time
         deadline = now() + timeout
+        while any(session.connection.is_behind for session in self._sessions) and now() < deadline:
+            # Requests that were read, but so many at once that they are taken by turns.
+            await asyncio.sleep(0)
         # A task that ends may let a waiting request start another one.
         while self._tasks and (left := deadline - now()) > 0:
             await asyncio.wait(self._tasks, timeout=left)
@@ -183,20 +191,34 @@ class Server:
 
     def wait(self, session: _Session) -> None:
         """Have `session.go_on()` called once a task has ended."""
-        self._queue.append(session)
+        if not session.is_queued:
+            session.is_queued = True
+            self._queue.append(session)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         while self._queue and not self.is_full:
-            self._queue.popleft().go_on()
+            session = self._queue.popleft()
+            session.is_queued = False
+            session.go_on()
 
-    def session_began(self, session: _Session) -> None:
-        """Take note of a connection."""
+    def session_began(self, session: _Session) -> bool:
+        """Take note of a connection. False: it is one too many."""
+        if len(self._sessions) >= self._max_connections:
+            self.refused += 1
+            if not self._is_full_told:
+                self._is_full_told = True
+                logger.warning("%d JSON-RPC clients are connected: no more are let in", len(self._sessions))
+            return False
         self._sessions.add(session)
+        return True
 
     def session_ended(self, session: _Session) -> None:
         """Forget a connection."""
         self._sessions.discard(session)
+        # Told again when they were fewer meanwhile by a tenth, and not for each one that goes and comes.
+        if self._is_full_told and len(self._sessions) <= self._max_connections * 9 // 10:
+            self._is_full_told = False
 
 
 class _Batch:
@@ -217,7 +239,8 @@ class _Session:
         self._dispatcher = server.dispatcher
         self._waiting: deque[tuple[Message | JsonRpcParseError, _Batch | None]] = deque()
         self._undone = 0
-        self._is_read = True
+        self.is_queued = False
+        self._is_connected = False
         self._is_stopped = False
         self._is_at_end = False
         peer: Peer[Any] = Peer(_ignore_answer, self._requested)
@@ -225,9 +248,14 @@ class _Session:
 
     # What comes from the connection
 
-    def connection_ready(self, _connection: Connection, /) -> None:
-        self._server.session_began(self)
-        self._choose_reading()
+    def connection_ready(self, connection: Connection, /) -> None:
+        if self._is_connected:
+            # It was blocked.
+            self.go_on()
+        elif self._server.session_began(self):
+            self._is_connected = True
+        else:
+            connection.abort("too many connections")
 
     def connection_blocked(self, _connection: Connection, /) -> None:
         self._choose_reading()
@@ -250,15 +278,7 @@ class _Session:
         self._choose_reading()
 
     def _choose_reading(self) -> None:
-        transport = self.connection.transport
-        read = not (self._waiting or self._is_stopped or self.connection.is_blocked)
-        if transport is None or read == self._is_read or transport.is_closing():
-            return
-        self._is_read = read
-        if read:
-            transport.resume_reading()
-        else:
-            transport.pause_reading()
+        self.connection.read(not (self._waiting or self._is_stopped or self.connection.is_blocked))
 
     # Requests
 
@@ -266,7 +286,8 @@ class _Session:
         batch = _Batch(len(messages)) if is_batch else None
         self._undone += len(messages)
         for message in messages:
-            if self._waiting:
+            if self._waiting or self.connection.is_blocked:
+                # Blocked by the answers to requests of the same turn: what is not read yet is not read at all.
                 self._waiting.append((message, batch))
             elif self._server.is_full:
                 self._waiting.append((message, batch))
@@ -276,8 +297,10 @@ class _Session:
                 self._handle(message, batch)
 
     def go_on(self) -> None:
-        """Handle requests that waited, until all are done or as many run as may run."""
+        """Handle requests that waited, until all are done, as many run as may run, or the answers are not read."""
         while self._waiting:
+            if self.connection.is_blocked:
+                return
             if self._server.is_full:
                 self._server.wait(self)
                 return

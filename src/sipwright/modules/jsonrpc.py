@@ -295,6 +295,9 @@ class Jsonrpc(Module):
         self, function_name: str, suspension: RpcSuspension, method: str, data: bytes, options: CallOptions, done: Any
     ) -> int:
         if not self._suspend(suspension):
+            if suspension.context.overloaded:
+                # Counted and logged by the engine: a line for each of them would be a load of its own.
+                return -1
             return self._refused(function_name, "the transaction cannot be suspended")
         try:
             suspension.call = self._submit(

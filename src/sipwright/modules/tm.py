@@ -111,11 +111,24 @@ class Tm(Module):
     )
     max_suspend = Param(int, 60, minimum=1, doc="seconds that a transaction may be suspended")
     max_suspended = Param(int, 100_000, minimum=1, doc="transactions that may be suspended at once, per worker")
+    # A completed one takes 261 bytes and stays for wt_timer: 42,000 a second for 32 s are 1.4 million.
+    max_transactions = Param(
+        int,
+        3_000_000,
+        minimum=0,
+        doc="transactions per worker, completed ones too; beyond it new requests are answered 503; 0: no bound",
+    )
+    retry_after_min = Param(int, 5, minimum=1, doc="least seconds in the Retry-After of a 503 that the server sends")
+    retry_after_max = Param(int, 15, minimum=1, doc="most seconds there; each request gets one between, by chance")
 
     def mod_init(self) -> None:
         """Check that the timers fit together."""
         if self.retr_timer2 < self.retr_timer1:
             raise ArgumentError(f"tm: retr_timer2 ({self.retr_timer2} ms) is below retr_timer1 ({self.retr_timer1} ms)")
+        if self.retry_after_max < self.retry_after_min:
+            raise ArgumentError(
+                f"tm: retry_after_max ({self.retry_after_max} s) is below retry_after_min ({self.retry_after_min} s)"
+            )
 
     def child_init(self, services: Services) -> None:
         """Set the transaction timers of the worker."""
@@ -130,6 +143,7 @@ class Tm(Module):
         )
         services.limit_suspensions(self.max_suspend, self.max_suspended)
         services.hear(CONTINUE, self._continue_for_other)
+        services.limit_transactions(self.max_transactions, (self.retry_after_min, self.retry_after_max))
 
     # ---- making and answering
 

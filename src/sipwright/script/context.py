@@ -61,7 +61,7 @@ class Context:
 
     `uri` and `dst_uri` are `$ru` and `$du` once the script set them, None before. `suspension` is what the script
     waits for, None while it runs. `answered` tells that a final reply was sent or the request was passed on, `counted`
-    that its end is in the counters.
+    that its end is in the counters, `overloaded` that it could not be suspended, because too many are.
     `kind` is the kind of the routes that run on it, and stays over a suspension. `rc` is `$rc`.
     `reply_headers` (lines) and `reply_body` are added to the next reply; `label` is `$T(id_label)`, 0 until asked for.
     `avps`, `xavps`, `edits` and `extra` are None until first used; `extra` is for modules, by module name. `fetched`
@@ -85,6 +85,7 @@ class Context:
         "on_branch",
         "on_failure",
         "on_reply",
+        "overloaded",
         "rc",
         "reply_body",
         "reply_headers",
@@ -112,6 +113,7 @@ class Context:
         self.answered = False
         self.counted = False
         self.dropped = False
+        self.overloaded = False
         self.rc = 1
         self.flags = 0
         self.label = 0

@@ -58,6 +58,12 @@ class Services(Protocol):
     def limit_suspensions(self, seconds: int, number: int) -> None:
         """Set how long a transaction may be suspended, and how many at once."""
 
+    def limit_transactions(self, number: int, retry_after: tuple[int, int]) -> None:
+        """Set how many transactions there may be, completed ones too; 0 for any number. Beyond it requests get a 503.
+
+        `retry_after` is the least and the most number of seconds in the Retry-After header of a 503.
+        """
+
     def statistics(self) -> dict[str, int]:
         """Return all counters of the server by name, `tm:live`, `core:rcv_requests`, `jsonrpc:pending` among them.
 

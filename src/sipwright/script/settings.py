@@ -16,6 +16,8 @@ from sipwright.script.loglevels import DAEMON, facility_of
 PROTOCOLS = ("udp", "tcp", "tls", "sctp", "ws", "wss")
 DEFAULT_PORT = 5060
 DEFAULT_TLS_PORT = 5061
+# What a socket option can say.
+MAX_BUFFER = 2**31 - 1
 
 # Kamailio's global parameters that change nothing here, because there is nothing of the kind to set, or because it is
 # always so. They are accepted with a note.
@@ -28,7 +30,7 @@ WITHOUT_EFFECT = frozenset(
     dns_tls_pref dns_try_ipv6 dns_try_naptr dns_udp_pref dns_use_search_list dst_blacklist_init dst_blocklist_init
     enable_sctp enable_tls event_callback exit_timeout fork force_rport http_reply_parse ip_free_bind
     kemi.onsend_route_callback latency_cfg_log latency_limit_action latency_limit_db latency_log listen_ipv6
-    local_rport log_callid log_color loadpath maxbuffer max_branches max_recursive_level mcast mcast_loopback mcast_ttl
+    local_rport log_callid log_color loadpath max_branches max_recursive_level mcast mcast_loopback mcast_ttl
     memdbg memlog
     mem_add_size mem_join mem_safety mem_status_mode mem_summary mhomed mlock_pages mpath msg_time onsend_route_reply
     open_files_limit phone2tel pmtu_discovery pv_buffer_size pv_buffer_slots pv_cache_action pv_cache_limit
@@ -68,7 +70,8 @@ class Settings:
 
     `debug` is Kamailio's level: -1 errors only, 2 info, 3 debug. `children` is the number of workers, None for one per
     core; `user` and `group` are names or numbers. `log_engine` is `json`, or empty for lines of text, `log_engine_data`
-    its flags; `log_facility` is a number, `log_prefix` a function of the context.
+    its flags; `log_facility` is a number, `log_prefix` a function of the context. `receive_buffer` is Kamailio's
+    `maxbuffer`, in bytes.
     """
 
     # Those that are texts with variables.
@@ -92,6 +95,7 @@ class Settings:
     max_while_loops: int = 100
     # What the shared tables may take, in MB.
     shm_mem_size: int = 1024
+    receive_buffer: int = 4 * 1024 * 1024
 
     def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
         """Set a global parameter of the script. Return a note when it has no effect; ArgumentError: unknown, wrong."""
@@ -171,7 +175,7 @@ def _one(name: str, value: Sequence[int | str]) -> int | str:
     return value[0]
 
 
-def _integer(name: str, minimum: int, maximum: int | None = None) -> Take:
+def _integer(name: str, minimum: int, maximum: int | None = None, attribute: str | None = None) -> Take:
     def take(settings: Settings, value: Sequence[int | str]) -> None:
         only = _one(name, value)
         try:
@@ -181,7 +185,7 @@ def _integer(name: str, minimum: int, maximum: int | None = None) -> Take:
         if number < minimum or (maximum is not None and number > maximum):
             limits = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
             raise ArgumentError(f"global parameter '{name}' must be {limits}, not {number}")
-        setattr(settings, name, number)
+        setattr(settings, attribute or name, number)
 
     return take
 
@@ -302,4 +306,5 @@ _TAKE: dict[str, Take] = {
     "max_while_loops": _integer("max_while_loops", 1),
     "shm_mem_size": _integer("shm_mem_size", 1),
     "drain_timeout": _integer("drain_timeout", 0),
+    "maxbuffer": _integer("maxbuffer", 1, MAX_BUFFER, "receive_buffer"),
 }

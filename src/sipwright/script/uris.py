@@ -13,14 +13,23 @@ from sipwright.errors import SipParseError
 from sipwright.script.context import Context
 from sipwright.sip.uri import Uri, parse_uri
 
+# Longer ones are not kept: whoever sends requests chooses the texts, and 4096 of 64 KB would be half a gigabyte.
+MAX_KEPT = 256
 
-@lru_cache(maxsize=4096)
+
 def parsed_uri(text: str) -> Uri | None:
-    """Return the parsed URI, None when the text is none. A hit costs 60 ns, a parse 900."""
+    """Return the parsed URI, None when the text is none. A hit costs 100 ns, a parse 900."""
+    return _kept_uri(text) if len(text) <= MAX_KEPT else _parse(text)
+
+
+def _parse(text: str) -> Uri | None:
     try:
         return parse_uri(text)
     except SipParseError:
         return None
+
+
+_kept_uri = lru_cache(maxsize=4096)(_parse)
 
 
 def request_uri(ctx: Context) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, KeysView
 from typing import Any, TypeAlias
 
 from sipwright.sip.message import Request
@@ -14,28 +15,55 @@ from sipwright.transaction.retransmission_2xx import Retransmission2xx
 
 AnyServerTransaction: TypeAlias = InviteServerTransaction | NonInviteServerTransaction
 
+# A request of more bytes is a large one. Hardly any is; a flood of them would fill the memory with few transactions.
+LARGE = 4096
+WEIGHT_UNIT = 1024
+
 
 class TransactionTable:
     """All server transactions of a worker, found by the requests that belong to them.
 
     Also the requests that are held, because it is not known yet whether they get a transaction.
 
-    The host's `ended` has to call `remove`. `created`, `ended` and `absorbed` (retransmissions, and ACKs that belong
-    to a transaction) only grow; `live` is how many there are now.
+    The host's `ended` has to call `remove`. `created`, `ended`, `ended_completed` (those that had a final response) and
+    `absorbed` (retransmissions, and ACKs that belong to a transaction) only grow; `live` is how many there are now, and
+    so is the length of `keys`, without a call. Of 2xx that wait for their ACK there are at most `max_unacknowledged`:
+    one more ends the repetition of the oldest, which `given_up` counts. `weight` is how much more than their number the
+    transactions of large requests count, which keep more than others: 1 for each KB.
     """
 
-    __slots__ = ("_held", "_new_key", "_new_request", "_transactions", "_unacknowledged", "absorbed", "created")
+    __slots__ = (
+        "_held",
+        "_new_key",
+        "_new_request",
+        "_surplus",
+        "_transactions",
+        "_unacknowledged",
+        "absorbed",
+        "created",
+        "ended_completed",
+        "given_up",
+        "keys",
+        "max_unacknowledged",
+        "weight",
+    )
 
     def __init__(self) -> None:
         self._transactions: dict[bytes, AnyServerTransaction] = {}
         self._unacknowledged: dict[DialogKey, Retransmission2xx] = {}
         self._held: dict[bytes, Any] = {}
+        self._surplus: dict[bytes, int] = {}
+        self.weight = 0
         # The request that was last found to be new, and its key: most often its transaction is made next, and making
         # the key again costs 0.3 us.
         self._new_request: Request | None = None
         self._new_key = b""
         self.created = 0
         self.absorbed = 0
+        self.ended_completed = 0
+        self.given_up = 0
+        self.max_unacknowledged = sys.maxsize
+        self.keys: KeysView[bytes] = self._transactions.keys()
 
     def receive(self, request: Request) -> bool:
         """Give a request to the transaction that it belongs to. False: it is new, and the script's to see.
@@ -67,6 +95,9 @@ class TransactionTable:
         if key in self._transactions:
             return None
         self.created += 1
+        if len(request.data) > LARGE:
+            self._surplus[key] = surplus = len(request.data) // WEIGHT_UNIT
+            self.weight += surplus
         if request.method == "INVITE":
             self._transactions[key] = invite = InviteServerTransaction(host, key, request, peer, reliable)
             return invite
@@ -113,13 +144,26 @@ class TransactionTable:
     def remove(self, transaction: AnyServerTransaction) -> None:
         """Forget a transaction that has ended."""
         del self._transactions[transaction.key]
+        if transaction.status >= 200:
+            self.ended_completed += 1
+        if self._surplus:
+            self.weight -= self._surplus.pop(transaction.key, 0)
 
     def retransmit_2xx(self, host: Host, transaction: InviteServerTransaction, request: Request) -> None:
         """Repeat the 2xx that was just sent to an INVITE until its ACK comes (13.3.1.4): only for answers of our own.
 
         `request` is the INVITE; the transaction's `to_tag` is that of the 2xx. To be called once per 2xx.
         """
-        Retransmission2xx(host, transaction, dialog_key(request, transaction.to_tag), self._unacknowledged)
+        unacknowledged = self._unacknowledged
+        key = dialog_key(request, transaction.to_tag)
+        former = unacknowledged.get(key)
+        if former is not None:
+            # The ACK for one is the ACK for the other.
+            former.stop()
+        elif len(unacknowledged) >= self.max_unacknowledged:
+            next(iter(unacknowledged.values())).stop()
+            self.given_up += 1
+        Retransmission2xx(host, transaction, key, unacknowledged)
 
     @property
     def live(self) -> int:

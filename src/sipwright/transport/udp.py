@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
+import struct
+import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from sipwright.errors import StartError
+
+logger = logging.getLogger("sipwright")
 
 Address: TypeAlias = tuple[Any, ...]
 Receive: TypeAlias = Callable[[bytes, Address, "UdpSocket"], None]
@@ -21,6 +26,11 @@ Receive: TypeAlias = Callable[[bytes, Address, "UdpSocket"], None]
 DRAIN = 64
 MAX_DATAGRAM = 65535
 RECEIVE_BUFFER = 4 * 1024 * 1024
+
+# What the system knows of a socket's memory (Linux, linux/sock_diag.h): nine numbers, the first of them how many bytes
+# wait to be read, the last how many datagrams found no room.
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("=9I")
 
 _REASONS = {
     errno.EADDRINUSE: "the address is already in use by another program",
@@ -33,13 +43,27 @@ class UdpSocket:
     """A bound UDP socket. `open()` starts giving datagrams to `receive(data, source, self)`; `close()` ends it.
 
     `address` is the bound IP address and port. `send(data, address)` never raises and never blocks: a datagram that
-    the system does not take is counted in `send_errors` (the transaction's timers send it again).
+    the system does not take is counted in `send_errors` (the transaction's timers send it again). `receive_buffer` is
+    how many bytes of datagrams may wait in the system; `queued` is how many do, with what the system needs for them,
+    and `drops` how many datagrams found no room. Where the system does not tell, both are 0.
     """
 
-    __slots__ = ("_loop", "_receive", "_recvfrom", "_sendto", "_socket", "address", "proto", "send_errors")
+    __slots__ = (
+        "_drops_before",
+        "_loop",
+        "_receive",
+        "_recvfrom",
+        "_sendto",
+        "_socket",
+        "address",
+        "proto",
+        "send_errors",
+    )
 
     def __init__(self, bound: socket.socket, receive: Receive) -> None:
         self._socket = bound
+        # The system counts as long as there is the socket, which may have been another process's before.
+        self._drops_before = self._memory()[-1]
         self._receive = receive
         self._loop: asyncio.AbstractEventLoop | None = None
         # Bound once: two attribute look-ups less per datagram.
@@ -70,6 +94,23 @@ class UdpSocket:
             # The others come from an address that is none; whoever sends us a Via chooses it.
             self.send_errors += 1
 
+    @property
+    def queued(self) -> int:
+        """Bytes that wait to be read."""
+        return self._memory()[0]
+
+    @property
+    def drops(self) -> int:
+        """Datagrams that the system dropped because the receive buffer was full."""
+        return self._memory()[-1] - self._drops_before & 0xFFFFFFFF
+
+    def _memory(self) -> tuple[int, ...]:
+        # 0.5 us; SO_RXQ_OVFL would want recvmsg() for each datagram.
+        try:
+            return _MEMINFO.unpack(self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
+        except (OSError, struct.error):
+            return (0,) * 9
+
     def _readable(self) -> None:
         recvfrom = self._recvfrom
         receive = self._receive
@@ -84,10 +125,11 @@ class UdpSocket:
             receive(data, source, self)
 
 
-def bind(host: str, port: int, count: int = 1) -> list[socket.socket]:
+def bind(host: str, port: int, count: int = 1, receive_buffer: int = RECEIVE_BUFFER) -> list[socket.socket]:
     """Bind `count` sockets to one address, for as many workers; the system spreads the datagrams over them.
 
-    Port 0 is any free port, the same for all. StartError: the address cannot be had, or another program has it.
+    Port 0 is any free port, the same for all. `receive_buffer` is what may wait in each, in bytes; where the system
+    gives less, the log says so. StartError: the address cannot be had, or another program has it.
     """
     name = f"udp:{host}:{port}"
     try:
@@ -98,13 +140,14 @@ def bind(host: str, port: int, count: int = 1) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         # A socket that shares its port joins those of any other server of the same user: ask without sharing first.
-        alone = _bind(family, address, shared=False)
+        alone = _bind(family, address, receive_buffer, shared=False)
+        _tell_of_less(alone, name, receive_buffer)
         if count == 1:
             return [alone]
         address = alone.getsockname()
         alone.close()
         while len(sockets) < count:
-            sockets.append(_bind(family, address, shared=True))
+            sockets.append(_bind(family, address, receive_buffer, shared=True))
     except OSError as error:
         for bound in sockets:
             bound.close()
@@ -113,15 +156,32 @@ def bind(host: str, port: int, count: int = 1) -> list[socket.socket]:
     return sockets
 
 
-def _bind(family: int, address: Address, *, shared: bool) -> socket.socket:
+def _bind(family: int, address: Address, receive_buffer: int, *, shared: bool) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_DGRAM)
     try:
         bound.setblocking(False)
         if shared:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         bound.bind(address)
     except OSError:
         bound.close()
         raise
     return bound
+
+
+def _tell_of_less(bound: socket.socket, name: str, receive_buffer: int) -> None:
+    """Log that the system gave a smaller receive buffer than it was asked for, and what to do."""
+    given = bound.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    if sys.platform == "linux":
+        # It doubles the number, for what it needs besides the datagrams themselves.
+        given //= 2
+    if given < receive_buffer:
+        logger.info(
+            "%s: the system gave a receive buffer of %d bytes instead of %d; "
+            "to allow more: sysctl -w net.core.rmem_max=%d",
+            name,
+            given,
+            receive_buffer,
+            receive_buffer,
+        )

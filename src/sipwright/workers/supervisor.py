@@ -137,7 +137,7 @@ class Supervisor:
         try:
             if directory is not None:
                 make_runtime_directory(directory, identity)
-            for index, sockets in enumerate(open_sockets(self._current.listen, self._number)):
+            for index, sockets in enumerate(self._open_sockets()):
                 self._slots.append(Slot(index, sockets))
             if self._number > 1 and self._options.steering == "kernel":
                 self._steering.attach(self._slots[0].sockets)
@@ -183,6 +183,9 @@ class Supervisor:
         finally:
             stores.close()
             remove_store(self._store_path)
+
+    def _open_sockets(self) -> list[list[socket.socket]]:
+        return open_sockets(self._current.listen, self._number, self._current.script.settings.receive_buffer)
 
     def _identity(self) -> Identity:
         user, group, settings = self._options.user, self._options.group, self._current.script.settings
