@@ -46,6 +46,17 @@ ALLOWED: dict[str, list[str]] = {
         "sipwright.transport",
         "sipwright.engine",
     ],
+    "sipwright.workers": [
+        *L0_OWN,
+        *RPC,
+        "sipwright.sip",
+        "sipwright.transaction",
+        "sipwright.lang",
+        "sipwright.script",
+        "sipwright.transport",
+        "sipwright.engine",
+        "sipwright.workers",
+    ],
     "sipwright.testing": ["sipwright"],
     "sipwright.cli": ["sipwright"],
 }

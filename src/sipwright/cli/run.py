@@ -102,7 +102,9 @@ async def serve(script: Script, listen: Sequence[ListenAddress], log: OpenLog) -
     log.follow(worker.services)
     worker.start()
     addresses = " ".join(str(ListenAddress(socket.proto, *socket.address)) for socket in worker.sockets)
-    print(f"sipwright {sipwright.__version__} is ready on {addresses}", file=sys.stderr, flush=True)
+    # In one piece: print() would write the end of the line by itself, and a line of the log could come between.
+    sys.stderr.write(f"sipwright {sipwright.__version__} is ready on {addresses}\n")
+    sys.stderr.flush()
     await signals.first.wait()
     logger.info("stopping")
     stopping = loop.create_task(worker.stop(script.settings.drain_timeout / 1000))
