@@ -146,8 +146,6 @@ class Server:
 
     def log_events(self) -> None:
         self.log.setLevel(logging.DEBUG)
-        if self._core is not None:
-            self._core.services.follow_log_level()
 
     def lines(self) -> list[str]:
         """What was logged."""

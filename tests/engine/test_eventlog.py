@@ -205,6 +205,20 @@ def test_events_are_told_while_the_level_of_the_log_is_debug(server: Any, reques
     assert server.client.watch is None
 
 
+def test_a_trace_of_somebody_else_is_told_as_well(server: Any, request_bytes: Requests) -> None:
+    events: list[str] = []
+    server.route(lambda ctx: server.reply(ctx, 200))
+    services = server.core.services
+    services.set_trace(lambda event, _context, _detail: events.append(event))
+    server.receive(request_bytes(branch="z9hG4bK1"))
+    services.set_log_level(logging.DEBUG)
+    server.receive(request_bytes(branch="z9hG4bK2"))
+    services.set_trace(None)
+    server.receive(request_bytes(branch="z9hG4bK3"))
+    assert events == ["receive", "send"] * 2
+    assert [record.__dict__["event"] for record in server.records] == ["receive", "send"] * 2
+
+
 def test_the_ack_that_never_came_is_told_of_the_right_call(server: Any, request_bytes: Requests) -> None:
     server.route(lambda ctx: server.reply(ctx, 486, "Busy"))
     server.receive(request_bytes("INVITE", call_id="abc@host"))

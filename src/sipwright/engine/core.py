@@ -28,7 +28,7 @@ class Core:
 
     `timers` and `clock` (seconds) are the caller's to drive; `tag_prefix` is random for each worker; `rpc_client` makes
     the JSON-RPC client of module jsonrpc; `shared_store` gives the stores that workers share (default: stores of this
-    process). `trace` is told everything that happens; without one `event_log` is, while the log's level is DEBUG. Give
+    process). `trace` is told everything that happens, and so is `event_log` while the log's level is DEBUG. Give
     datagrams to `receive(data, source, socket)` after `start()`.
     """
 
@@ -64,7 +64,7 @@ class Core:
             shared_store=MemoryStores(clock).open if shared_store is None else shared_store,
             stats=stats,
             log=log,
-            event_log=event_log if trace is None else None,
+            event_log=event_log,
         )
         runner = Runner(
             script.request_route,
@@ -82,7 +82,6 @@ class Core:
         self.receive = self._receiver.receive
         services.trace_too(runner, self._receiver)
         services.set_trace(trace)
-        services.follow_log_level()
 
     def start(self) -> None:
         """Start the modules and the guard over suspensions."""
