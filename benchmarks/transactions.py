@@ -9,6 +9,7 @@ mood during the run strikes all contenders alike.
 
     python benchmarks/transactions.py                    # the table, the ratio and the goal
     python benchmarks/transactions.py --suspended 10000  # memory of a suspended transaction instead
+    python benchmarks/transactions.py --log              # what lines of the log cost instead
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -52,6 +53,7 @@ class Contender:
     command: Callable[[Path, int], list[str]]
     missing: Callable[[], str | None]
     long_calls: bool  # whether a call may last longer than half a second
+    arguments: tuple[str, ...] = ()  # of the command, further ones
 
 
 def kamailio_command(config: Path, port: int) -> list[str]:
@@ -89,6 +91,15 @@ CONTENDERS = (
     ),
     Contender(REFERENCE, "janssonrpcc.cfg", STRICT, kamailio_command, lambda: kamailio_lacks("janssonrpcc"), True),
     Contender(OURS, "jsonrpcc.cfg", LENIENT, sipwright_command, sipwright_lacks, True),
+)
+# A line of the log for each transaction, to a file: what it costs.
+LOGGING = (
+    CONTENDERS[0],
+    replace(CONTENDERS[0], name="kamailio, a line", arguments=("-A", "LOG_LINE")),
+    CONTENDERS[2],
+    replace(CONTENDERS[2], name="sipwright, a line", arguments=("-A", "LOG_LINE")),
+    replace(CONTENDERS[2], name="sipwright, JSON", arguments=("-A", "LOG_LINE", "--log-engine=json")),
+    replace(CONTENDERS[2], name="sipwright, events", arguments=("-A", "EVENTS")),
 )
 
 
@@ -128,6 +139,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--outstanding", type=int, default=64, help="transactions at once")
     parser.add_argument("--variant", default="constant", choices=sorted(LENIENT), help="the call's parameters")
     parser.add_argument("--only", action="append", metavar="NAME", help="a contender; may be given again")
+    parser.add_argument("--log", action="store_true", help="compare without log, with lines and with all events")
     parser.add_argument("--suspended", type=int, default=0, metavar="N", help="measure memory with N suspended")
     parser.add_argument("--json", metavar="FILE", help="write all numbers to this file")
     return parser.parse_args()
@@ -136,7 +148,7 @@ def parse_arguments() -> argparse.Namespace:
 def present(options: argparse.Namespace) -> list[Contender]:
     """Choose the contenders that were asked for and can run; name the others."""
     chosen = []
-    for contender in CONTENDERS:
+    for contender in LOGGING if options.log else CONTENDERS:
         if options.only and contender.name not in options.only:
             continue
         lack = contender.missing()
@@ -211,7 +223,8 @@ def server(
     config, log_file = build / contender.config, build / "server.log"
     config.write_text(text, encoding="utf-8")
     port = free_udp_port()
-    command = contender.command(config, port) + (["-A", "LONG_CALLS"] if options.suspended else [])
+    command = [*contender.command(config, port), *contender.arguments]
+    command += ["-A", "LONG_CALLS"] if options.suspended else []
     with log_file.open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     try:

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from sipwright.cli.main import COMMANDS, main
+from sipwright.engine.eventlog import EVENTS
 from sipwright.errors import ConfigErrors
 from sipwright.lang.preprocess import DIRECTIVES
 from sipwright.script.loader import load_text
@@ -94,6 +95,12 @@ def test_directives_and_global_parameters_are_named() -> None:
             assert directive in text
     for name in set(Settings().names()) - WITHOUT_EFFECT:
         assert f"`{name}" in text, name
+
+
+def test_every_event_of_the_log_is_described() -> None:
+    text = (DOCS / "operations.md").read_text()
+    for name in EVENTS:
+        assert re.search(rf"`([<>] )?{name}( [A-Z]+)?`", text), name
 
 
 def test_every_command_is_described() -> None:

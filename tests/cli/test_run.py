@@ -108,6 +108,12 @@ def test_a_bad_address_is_explained(command: Command, script: Path, listen: str,
     assert message in output.err
 
 
+def test_an_unknown_log_engine_is_explained(command: Command, script: Path) -> None:
+    output = command("run", "-c", "-f", str(script), "--log-engine=xml")
+    assert output.status == 1
+    assert "--log-engine=xml: unknown log engine 'xml': there is 'json', and text without one" in output.err
+
+
 def test_a_busy_port_is_explained(command: Command, script: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", 0))

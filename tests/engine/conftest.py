@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sipwright.engine.core import Core
+from sipwright.engine.eventlog import EventLog
 from sipwright.lang.namespace import Route, RouteKind, Variable
 from sipwright.lang.runtime import Reporter
 from sipwright.script.context import Address, Context
@@ -107,6 +108,13 @@ class Server:
         self._core: Core | None = None
         # Unset by tests that break the engine itself.
         self.is_balanced = True
+        # Of its own, because tests change its level.
+        self.log = logging.getLogger(f"sipwright.test.{id(self)}")
+        self.log.setLevel(logging.INFO)
+        self.records: list[logging.LogRecord] = []
+        handler = logging.Handler()
+        handler.emit = self.records.append  # type: ignore[method-assign,assignment]
+        self.log.addHandler(handler)
 
     def route(self, run: Callable[..., Any], name: str = "", kind: RouteKind = RouteKind.REQUEST) -> Route:
         route = self.routes[kind, name] = Route(name, kind, "test.cfg", 1)
@@ -135,10 +143,18 @@ class Server:
                 clock=self.clock.time,
                 tag_prefix="tag",
                 rpc_client=self._make_client,
-                log=logging.getLogger("sipwright.test"),
+                log=self.log,
+                event_log=EventLog(self.log),
             )
             self._core.start()
         return self._core
+
+    def log_events(self) -> None:
+        self.log.setLevel(logging.DEBUG)
+
+    def lines(self) -> list[str]:
+        """What was logged."""
+        return [record.getMessage() for record in self.records]
 
     def _make_client(self, servers: str, **settings: Any) -> FakeClient:
         self.client = FakeClient(servers, **settings)
@@ -175,13 +191,19 @@ class Server:
     # Script functions as compiled code calls them.
 
     def ask(self, ctx: Context, ok: Route, error: Route) -> int:
-        jsonrpc = self.modules.jsonrpc
+        result: int = self.modules.jsonrpc.jsonrpc_request(ctx, "get_user", self.params(), ok, error, self.result)
+        return result
+
+    def notify(self, ctx: Context) -> int:
+        result: int = self.modules.jsonrpc.jsonrpc_notification(ctx, "seen", self.params())
+        return result
+
+    def params(self) -> Any:
         if not hasattr(self, "_params"):
             from sipwright.modules.jsonrpc import prepare_params
 
             self._params = prepare_params(["{'id': 1}"])
-        result: int = jsonrpc.jsonrpc_request(ctx, "get_user", self._params, ok, error, self.result)
-        return result
+        return self._params
 
     def reply(self, ctx: Context, status: int, reason: str = "OK") -> int:
         result: int = self.modules.tm.t_reply(ctx, status, reason)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -56,6 +57,31 @@ def test_the_text_of_a_level_that_is_off_is_not_put_together(load: Any) -> None:
     script.services.log.setLevel("ERROR")
     assert script.call("xinfo", Variable("$x", explode)) == 1
     assert script.services.lines == []
+
+
+def test_a_facility_goes_with_the_line_that_names_it_or_with_all(load: Any) -> None:
+    def lines(*params: tuple[str, str, str]) -> list[int | None]:
+        script = load("xlog", params=params)
+        seen: list[int | None] = []
+
+        def see(record: logging.LogRecord) -> bool:
+            seen.append(getattr(record, "facility", None))
+            return True
+
+        script.services.log.addFilter(see)
+        script.call("xlog", "LOG_LOCAL1", "L_ERR", "x")
+        script.call("xlog", "L_ERR", "y")
+        return seen
+
+    assert lines() == [17, None]
+    assert lines(("xlog", "log_facility", "LOG_LOCAL7")) == [17, 23]
+
+
+def test_an_unknown_facility_is_an_error(load: Any) -> None:
+    with pytest.raises(ArgumentError, match="'LOG_LOCAL9' is no log facility"):
+        load("xlog").call("xlog", "LOG_LOCAL9", "L_ERR", "x")
+    with pytest.raises(ArgumentError, match="'LOCAL1' is no log facility"):
+        load("xlog", params=[("xlog", "log_facility", "LOCAL1")])
 
 
 def test_an_unknown_level_is_an_error_that_names_the_levels(load: Any) -> None:

@@ -125,7 +125,9 @@ def _server_options(options: argparse.Namespace) -> ServerOptions:
 def _announce(listen: Sequence[ListenAddress], workers: int) -> None:
     addresses = " ".join(map(str, listen))
     processes = f"{workers} worker{'' if workers == 1 else 's'}"
-    print(f"sipwright {sipwright.__version__} is ready on {addresses} ({processes})", file=sys.stderr, flush=True)
+    # In one piece: print() would write the end of the line by itself, and a line of the log could come between.
+    sys.stderr.write(f"sipwright {sipwright.__version__} is ready on {addresses} ({processes})\n")
+    sys.stderr.flush()
 
 
 def _positive(text: str) -> int:

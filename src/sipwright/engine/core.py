@@ -31,8 +31,8 @@ class Core:
     tags, `stateless_prefix` is that of the answers without transaction of all workers of the server; `index` is the
     worker's among them; `first_label` (random too) begins the numbers of its transactions; `rpc_client` makes the
     JSON-RPC client of module jsonrpc; `shared_store` gives the stores that workers share (default: stores of this
-    process); `redis` has the clients of Redis servers. `trace` is told everything that happens; without one `event_log`
-    is, while the log's level is DEBUG. Give datagrams to `receive(data, source, socket)` after `start()`.
+    process); `redis` has the clients of Redis servers. `trace` is told everything that happens, and so is `event_log`
+    while the log's level is DEBUG. Give datagrams to `receive(data, source, socket)` after `start()`.
     """
 
     __slots__ = ("_receiver", "_redis", "_script", "_table", "_timers", "receive", "services")
@@ -76,7 +76,7 @@ class Core:
             redis_client=redis.open,
             stats=stats,
             log=log,
-            event_log=event_log if trace is None else None,
+            event_log=event_log,
         )
         runner = Runner(
             script.request_route,
@@ -98,7 +98,6 @@ class Core:
         self.receive = self._receiver.receive
         services.trace_too(runner, self._receiver)
         services.set_trace(trace)
-        services.follow_log_level()
 
     def start(self) -> None:
         """Start the modules and the guard over suspensions."""

@@ -19,7 +19,7 @@ from sipwright.engine.admission import UNLIMITED, Admission
 from sipwright.engine.reply import Replier
 from sipwright.engine.run import Runner
 from sipwright.engine.stats import Counters, Statistics
-from sipwright.engine.trace import Trace, Traced
+from sipwright.engine.trace import Trace, Traced, both
 from sipwright.engine.txhost import TransactionHost
 from sipwright.errors import SipParseError
 from sipwright.lang.namespace import Route, RouteKind
@@ -93,6 +93,7 @@ class WorkerServices:
         self.worker = worker
         self.trace: Trace | None = None
         self._traced: list[Traced] = []
+        self._told: Trace | None = None
         self._event_log = event_log
         self._make_rpc_client = rpc_client
         self._rpc_clients: list[Any] = []
@@ -148,23 +149,27 @@ class WorkerServices:
         self._traced += parts
 
     def set_trace(self, trace: Trace | None) -> None:
-        """Tell everything that happens to `trace`, or nobody."""
+        """Tell everything that happens to `trace`, or nobody, and to the event log while the log's level is DEBUG."""
+        self._told = trace
+        self._start_trace()
+
+    def set_log_level(self, level: int) -> None:
+        """Set the level of the log."""
+        self.log.setLevel(level)
+        self._start_trace()
+
+    def _start_trace(self) -> None:
+        told = self._told
+        event_log = self._event_log if self.log.isEnabledFor(logging.DEBUG) else None
+        trace = told or event_log
+        if told is not None and event_log is not None:
+            trace = both(told, event_log)
         self.trace = self.replier.trace = trace
         self.host.set_trace(trace)
         for part in self._traced:
             part.trace = trace
         for client in self._rpc_clients:
             client.watch = None if trace is None else self._watch
-
-    def set_log_level(self, level: int) -> None:
-        """Set the level of the log; at DEBUG every event is logged, too."""
-        self.log.setLevel(level)
-        self.follow_log_level()
-
-    def follow_log_level(self) -> None:
-        """Log every event, if the log's level is DEBUG."""
-        if self._event_log is not None:
-            self.set_trace(self._event_log if self.log.isEnabledFor(logging.DEBUG) else None)
 
     def rpc_client(self, servers: str, **settings: Any) -> Any:
         """Make a JSON-RPC client."""

@@ -19,3 +19,13 @@ class Traced(Protocol):
     """A part of the engine that tells what happens."""
 
     trace: Trace | None
+
+
+def both(first: Trace, second: Trace) -> Trace:
+    """Return a trace that tells two."""
+
+    def tell(event: str, context: Context | None, detail: dict[str, Any]) -> None:
+        first(event, context, detail)
+        second(event, context, detail)
+
+    return tell

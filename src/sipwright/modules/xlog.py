@@ -1,7 +1,7 @@
 """Module xlog: log lines from scripts, `xlog([[facility,] level,] format)` and one function for each level.
 
-A level that is off costs a look at the logger: the text is not put together. What the facility says is left to
-whoever reads the log. Lines begin with the `prefix` parameter, `<script>: ` as in Kamailio.
+A level that is off costs a look at the logger: the text is not put together. A facility is for syslog. Lines begin with
+the `prefix` parameter, `<script>: ` as in Kamailio.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from sipwright.errors import ArgumentError
 from sipwright.lang.namespace import ParamKind, Value
 from sipwright.script.context import Context
-from sipwright.script.kinds import LazyStr, Str
-from sipwright.script.loglevels import ALERT, BUG, LEVELS, NOTICE, level_of
+from sipwright.script.kinds import LazyStr, to_text
+from sipwright.script.loglevels import ALERT, BUG, LEVELS, NOTICE, facility_of, level_of
 from sipwright.script.module import Module, Param, function
 from sipwright.script.services import Services
 
@@ -33,6 +33,13 @@ def _to_level(value: Value) -> int:
 
 
 Level = Annotated[int, ParamKind("log level", "a log level, L_ERR for one, or its number", convert=_to_level)]
+Facility = Annotated[
+    int, ParamKind("log facility", "a log facility, LOG_LOCAL0 for one", convert=lambda v: facility_of(to_text(v)))
+]
+
+
+def _take_facility(module: Xlog, name: str) -> None:
+    module.facility = facility_of(name)
 
 
 # Whether a line of a fixed level, or of the level that is among the arguments, is written at all.
@@ -49,7 +56,9 @@ class Xlog(Module):
 
     name = "xlog"
     prefix = Param(str, "<script>: ", doc="what each line begins with")
-    ignored_params = ("buf_size", "force_color", "log_colors", "log_facility", "long_format", "methods_filter")
+    log_facility = Param(str, "", parse=_take_facility, doc="of all lines in syslog, LOG_LOCAL0 for one")
+    ignored_params = ("buf_size", "force_color", "log_colors", "long_format", "methods_filter")
+    facility: int | None = None
 
     def child_init(self, services: Services) -> None:
         """Bind the logger."""
@@ -68,9 +77,9 @@ class Xlog(Module):
         return self._write(ctx, level, text)
 
     @function("xlog", reads=_writes_level)
-    def xlog_facility(self, ctx: Context, facility: Str, level: Level, text: LazyStr) -> int:  # noqa: ARG002
-        """Log at a level; the facility is not used."""
-        return self._write(ctx, level, text)
+    def xlog_facility(self, ctx: Context, facility: Facility, level: Level, text: LazyStr) -> int:
+        """Log at a level; `LOG_LOCAL0` and the like tell syslog where the line belongs."""
+        return self._write(ctx, level, text, facility)
 
     @function(reads=_writes(logging.DEBUG))
     def xdbg(self, ctx: Context, text: LazyStr) -> int:
@@ -112,8 +121,13 @@ class Xlog(Module):
         """Log at level ALERT."""
         return self._write(ctx, ALERT, text)
 
-    def _write(self, ctx: Context, level: int, text: LazyStr) -> int:
+    def _write(self, ctx: Context, level: int, text: LazyStr, facility: int | None = None) -> int:
         if self.is_on(level):
+            facility = self.facility if facility is None else facility
             # Scripts end their lines with \n, and so does the log.
-            self._log(level, "%s%s", self.prefix, text(ctx).rstrip("\r\n"))
+            line = text(ctx).rstrip("\r\n")
+            if facility is None:
+                self._log(level, "%s%s", self.prefix, line)
+            else:
+                self._log(level, "%s%s", self.prefix, line, extra={"facility": facility})
         return 1

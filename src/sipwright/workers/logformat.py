@@ -7,6 +7,7 @@ is a line of its own with the whole prefix. What is longer than the log takes is
 
 from __future__ import annotations
 
+import bisect
 import logging
 import re
 import time
@@ -192,8 +193,7 @@ class JsonFormat:
                 members[name] = f"{value[:LONG_ID]}..."
         message = members["message"]
         text = message if isinstance(message, str) else message.get("text") or _encoder.encode(message).decode()
-        # Each character that is left out is one byte at least.
-        text = _shorter(text, len(_encode({**members, "message": text})) - self._limit)
+        text = _shorter(text, self._limit - len(_encode({**members, "message": {"text": ""}})))
         members["message"] = {"text": text} if "j" in self._flags else text
         line = _encode(members)
         if len(line) <= self._limit:
@@ -209,7 +209,7 @@ def _add_ids(members: dict[str, Any], sip: Message | None, more: dict[str, Any])
         members["cseq"] = sip.cseq_number
         members["method"] = sip.cseq_method
         if sip.branch:
-            members["transaction"] = sip.branch.decode("ascii", "surrogateescape")
+            members["transaction"] = sip.branch.decode("utf-8", "surrogateescape")
     for name in ("rpc_id", "event", "file", "line"):
         value = more.get(name)
         if value is not None:
@@ -269,9 +269,17 @@ def _split_lines(text: str) -> list[str]:
     return lines
 
 
-def _shorter(text: str, excess: int) -> str:
-    kept = max(0, len(text) - excess - 64)
-    return f"{text[:kept]} ... ({len(text) - kept} characters more)"
+def _shorter(text: str, room: int) -> str:
+    """Return a text, or its beginning, that has as many bytes of JSON, quotes not counted."""
+
+    def size(length: int) -> int:
+        return len(_encoder.encode(plain(text[:length], _SURROGATE))) - 2
+
+    if size(len(text)) <= room:
+        return text
+    note = " ... (%d characters more)"
+    kept = max(0, bisect.bisect_right(range(len(text)), room - len(note) - 10, key=size) - 1)
+    return text[:kept] + note % (len(text) - kept)
 
 
 _encoder = msgspec.json.Encoder()
