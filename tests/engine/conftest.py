@@ -233,6 +233,7 @@ def make_request(method: str = "OPTIONS", branch: str = "z9hG4bK1", **more: str)
 def server() -> Iterator[Server]:
     made = Server()
     yield made
+    made.log.handlers.clear()
     made.check_balance()
 
 

@@ -91,6 +91,7 @@ def test_an_error_in_a_resumed_route_leaves_nothing_handled(
         raise RuntimeError("a fault of our own")
 
     monkeypatch.setattr(Runner, "run", fault)
+    server.is_balanced = False
     with pytest.raises(RuntimeError):
         server.client.calls[0].answer(b"1")
     assert handled() is None
