@@ -260,9 +260,13 @@ class Supervisor:
                     yield older.heir[1]
 
     def _hear(self, process: WorkerProcess) -> None:
-        if process.pid not in self._processes:
+        if process.pid not in self._processes or process.has_hung_up:
             return
-        for message in process.listen():
+        messages = process.listen()
+        if process.has_hung_up:
+            # Its end comes, but a thread of it may take its time.
+            self._selector.unregister(process.control)
+        for message in messages:
             process.last_beat = time.monotonic()
             if isinstance(message, Beat):
                 process.counters = message.counters
@@ -316,7 +320,8 @@ class Supervisor:
         # What it has said before its end was not heard yet.
         self._hear(process)
         del self._processes[process.pid]
-        self._selector.unregister(process.control)
+        if not process.has_hung_up:
+            self._selector.unregister(process.control)
         slot = self._slots[process.index]
         place = slot.chain.index(process)
         was_newest = slot.chain[-1] is process
