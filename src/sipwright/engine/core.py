@@ -33,7 +33,7 @@ class Core:
     `receive(data, source, socket)` after `start()`.
     """
 
-    __slots__ = ("_receiver", "_script", "_table", "_timers", "receive", "services")
+    __slots__ = ("_log", "_receiver", "_script", "_table", "_timers", "receive", "services")
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class Core:
         log: logging.Logger,
         trace: Trace | None = None,
     ) -> None:
+        self._log = log
         self._script = script
         self._timers = timers
         self._table = table = TransactionTable()
@@ -103,7 +104,11 @@ class Core:
         """End everything that waits: closed RPC connections end it in its error route, the rest is given up."""
         # Whoever asks again now is told so at once.
         self.services.suspensions.limit = 0
-        await self._script.registry.destroy()
+        try:
+            await self._script.registry.destroy()
+        except Exception:
+            # A module's fault must not keep the worker, nor what waits for others.
+            self._log.exception("fault in the end of a module")
         for suspension in self.services.suspensions:
             self.services.give_up(suspension)
 
