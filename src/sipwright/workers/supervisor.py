@@ -172,11 +172,11 @@ class Supervisor:
     def _loop(self) -> None:
         while self._processes or not self._is_stopping:
             wait = None if self._armed is None else max(0.0, self._armed - time.monotonic())
-            # Signals first: a worker that was told to stop by the same one says so at the same time.
-            for key, _events in sorted(self._selector.select(wait), key=lambda event: event[0].data is not None):
-                if key.data is None:
-                    self._take_signals()
-                else:
+            ready = self._selector.select(wait)
+            # First, and always: a worker that was told to stop by the same signal says so at the same time.
+            self._take_signals()
+            for key, _events in ready:
+                if key.data is not None:
                     self._hear(key.data)
             if self._armed is not None and self._armed <= time.monotonic():
                 self._armed = None
