@@ -12,6 +12,7 @@ import pytest
 from sipwright.lang.namespace import RouteKind, Variable
 from sipwright.modules.jsonrpc import prepare_params
 from sipwright.script.context import Context
+from sipwright.sip.message import Message, Request
 
 Requests = Callable[..., bytes]
 
@@ -345,7 +346,13 @@ def test_what_belongs_to_a_transaction_here_is_not_given_to_another_worker(
     suspending(server)
     server.receive(request_bytes("INVITE"))
     given: list[str] = []
-    server.core.hand_over(lambda message, _source, _socket: given.append(message.method) is None)
+
+    def hand_over(message: Message, _source: Any, _socket: Any) -> bool:
+        assert isinstance(message, Request)
+        given.append(message.method)
+        return True
+
+    server.core.hand_over(hand_over)
     # The repetition, and the CANCEL: its key is another one, but its INVITE is here.
     assert server.receive(request_bytes("INVITE")) == [100]
     assert server.receive(request_bytes("CANCEL")) == [200, 487]

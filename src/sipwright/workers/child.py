@@ -27,7 +27,6 @@ from sipwright.workers.control import (
     FromWorker,
     Read,
     Ready,
-    Retire,
     Stop,
     ToWorker,
     pack,
@@ -130,9 +129,7 @@ class _Child(asyncio.Protocol):
         receive = worker.core.receive
         self._inlet = Inlet(plan.inlet, worker.sockets, receive, loop)
         # From the workers that were there before, by process id. The last one gives to this worker.
-        self._predecessors = {
-            pid: Inlet(end, worker.sockets, receive, loop) for pid, end in plan.predecessors.items()
-        }
+        self._predecessors = {pid: Inlet(end, worker.sockets, receive, loop) for pid, end in plan.predecessors.items()}
         self._inherited = 0
         # Set when this worker reads the sockets of its index.
         self._is_reader = asyncio.Event()

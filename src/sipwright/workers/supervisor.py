@@ -86,9 +86,8 @@ class Slot:
 class Supervisor:
     """Runs the workers of a script until it is told to stop.
 
-    `load` reads and checks the script anew for a reload, `listen_of` gives a script's addresses; what they raise is told
-    and changes nothing.
-    `announce(addresses, workers)` is called once, when all workers are ready.
+    `load` reads and checks the script anew for a reload, `listen_of` gives a script's addresses; what they raise then
+    is logged, and nothing changes. `announce(addresses, workers)` is called once, when all workers are ready.
     """
 
     def __init__(
@@ -260,12 +259,12 @@ class Supervisor:
                     yield older.heir[1]
 
     def _hear(self, process: WorkerProcess) -> None:
-        if process.pid not in self._processes or process.has_hung_up:
+        if process.pid not in self._processes:
             return
         messages = process.listen()
         if process.has_hung_up:
             # Its end comes, but a thread of it may take its time.
-            self._selector.unregister(process.control)
+            self._stop_hearing(process)
         for message in messages:
             process.last_beat = time.monotonic()
             if isinstance(message, Beat):
@@ -280,6 +279,11 @@ class Supervisor:
                 self._let_drained_end()
             else:
                 self._could_not_start(process, message)
+
+    def _stop_hearing(self, process: WorkerProcess) -> None:
+        with contextlib.suppress(KeyError):
+            # KeyError: that was done when it hung up.
+            self._selector.unregister(process.control)
 
     def _could_not_start(self, process: WorkerProcess, message: Failed) -> None:
         logger.error("%s cannot start: %s", process, message.reason)
@@ -320,8 +324,7 @@ class Supervisor:
         # What it has said before its end was not heard yet.
         self._hear(process)
         del self._processes[process.pid]
-        if not process.has_hung_up:
-            self._selector.unregister(process.control)
+        self._stop_hearing(process)
         slot = self._slots[process.index]
         place = slot.chain.index(process)
         was_newest = slot.chain[-1] is process
