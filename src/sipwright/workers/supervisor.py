@@ -305,7 +305,7 @@ class Supervisor:
             self._announce(self._current.listen, self._number)
             self._notifier.ready(self._status())
             if self._notifier.watchdog_interval is not None:
-                self._timers.start(self._notifier.watchdog_interval, self._watch)
+                self._watch(None)
 
     def _reap(self) -> None:
         """Take note of all processes that have ended."""
@@ -379,7 +379,8 @@ class Supervisor:
 
     def _watch(self, _argument: None) -> None:
         assert self._notifier.watchdog_interval is not None
-        self._timers.start(self._notifier.watchdog_interval, self._watch)
+        # At least as often as hung workers are looked for: the feeding after one that is left out might come too late.
+        self._timers.start(min(self._notifier.watchdog_interval, STATUS_INTERVAL), self._watch)
         now = time.monotonic()
         if all(now - process.last_beat < SILENT_SECONDS for process in self._processes.values()):
             self._notifier.watchdog()
