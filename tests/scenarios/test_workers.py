@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import signal
 import socket
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +29,52 @@ route[SCENARIO] {
     sl_send_reply("200", "OK");
 }
 """
+
+
+class Manager:
+    """Stands for systemd: takes what it is told, with the time at which it came."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "notify"
+        self.told: list[tuple[float, dict[str, str]]] = []
+        self._heard = 0
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(self.path))
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while data := self._socket.recv(4096):
+            self.told.append((time.monotonic(), dict(line.split("=", 1) for line in data.decode().splitlines())))
+
+    def hear(self, name: str) -> dict[str, str]:
+        """Wait until `name` is told, behind what was heard before; return all that is told with it."""
+        deadline = time.monotonic() + 10
+        while True:
+            while self._heard == len(self.told):
+                assert time.monotonic() < deadline, f"{name} was not told, but {self.told}"
+                time.sleep(0.005)
+            self._heard += 1
+            told = self.told[self._heard - 1][1]
+            if name in told:
+                return told
+
+    def times_of(self, name: str) -> list[float]:
+        """Return when `name` was told."""
+        return [when for when, told in self.told if name in told]
+
+    def close(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.sendto(b"", str(self.path))
+        self._thread.join(5)
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    made = Manager(tmp_path)
+    yield made
+    made.close()
 
 
 def answering(head: str = "", children: int | None = None) -> str:
@@ -188,8 +236,12 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_worker_that_hangs_is_reported_then_killed_and_replaced(tmp_path: Path) -> None:
-    with SipwrightProcess(answering(), tmp_path, ["-n", "2"], program=("-c", HASTY)) as server:
+def test_a_worker_that_hangs_is_reported_then_killed_and_replaced_before_systemd_ends_all(
+    tmp_path: Path, manager: Manager
+) -> None:
+    allowed = 4.0
+    environment = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": str(int(allowed * 1_000_000))}
+    with SipwrightProcess(answering(), tmp_path, ["-n", "2"], environment=environment, program=("-c", HASTY)) as server:
         before = server.workers()
         os.kill(before[0], signal.SIGSTOP)
         server.wait_for_log(" s: something blocks it")
@@ -198,6 +250,15 @@ def test_a_worker_that_hangs_is_reported_then_killed_and_replaced(tmp_path: Path
         server.wait_for_log("was started in place of the one that died")
         assert server.log.count("something blocks it") == 1
         assert answering_pids(server) == {server.workers()[0], before[1]}
+        # It was fed until the worker was silent, and again when that was replaced: more often than half as often as it
+        # wants, or the silence might have been too long for it.
+        replaced = time.monotonic()
+        while manager.times_of("WATCHDOG")[-1] < replaced:
+            manager.hear("WATCHDOG")
+        fed = manager.times_of("WATCHDOG")
+        intervals = [later - earlier for earlier, later in itertools.pairwise(fed)]
+        assert max(intervals) < allowed
+        assert sum(interval < allowed / 8 for interval in intervals) > 3
 
 
 # ---- pid file, user and group
@@ -285,40 +346,11 @@ def test_a_server_that_root_starts_becomes_the_user_it_is_told(
 # ---- what systemd is told
 
 
-class Manager:
-    """Stands for systemd: a socket that takes what is told, in order."""
-
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / "notify"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(self.path))
-        self._socket.settimeout(5)
-        self.told: list[dict[str, str]] = []
-
-    def hear(self, name: str) -> dict[str, str]:
-        """Take what is told until `name` is part of it; return that."""
-        while True:
-            lines = self._socket.recv(4096).decode().splitlines()
-            self.told.append(dict(line.split("=", 1) for line in lines))
-            if name in self.told[-1]:
-                return self.told[-1]
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[Manager]:
-    made = Manager(tmp_path)
-    yield made
-    made.close()
-
-
 def test_systemd_is_told_of_the_start_of_reloads_and_of_the_stop_in_order(tmp_path: Path, manager: Manager) -> None:
     environment = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "400000"}
     with SipwrightProcess(answering(), tmp_path, ["-n", "2"], environment=environment) as server:
         ready = manager.hear("READY")
-        assert manager.told == [ready], "something was told before it was ready"
+        assert manager.told[0][1] == ready, "something was told before it was ready"
         assert ready["MAINPID"] == str(server.popen.pid)
         assert ready["STATUS"].startswith("2 workers, ")
         for _ in range(2):
@@ -335,7 +367,7 @@ def test_systemd_is_told_of_the_start_of_reloads_and_of_the_stop_in_order(tmp_pa
         server.send_signal(signal.SIGTERM)
         manager.hear("STOPPING")
         assert server.wait(5) == 0
-        states = [name for told in manager.told for name in told if name in ("READY", "RELOADING", "STOPPING")]
+        states = [name for _, told in manager.told for name in told if name in ("READY", "RELOADING", "STOPPING")]
         assert states == ["READY", "RELOADING", "READY", "RELOADING", "READY", "STOPPING"]
 
 
@@ -346,28 +378,10 @@ def test_the_watchdog_is_not_fed_while_a_worker_hangs(tmp_path: Path, manager: M
         workers = server.workers()
         os.kill(workers[1], signal.SIGSTOP)
         server.wait_for_log("something blocks it")
-        fed = _fed_while(manager, 0.4)
-        os.kill(workers[1], signal.SIGCONT)
-        manager.hear("WATCHDOG")
-        assert fed <= 1, "one may have been on its way"
-
-
-def _fed_while(manager: Manager, seconds: float) -> int:
-    manager._socket.setblocking(False)
-    for _ in range(1000):
-        try:
-            manager._socket.recv(4096)
-        except BlockingIOError:
-            break
-    deadline, fed = time.monotonic() + seconds, 0
-    while time.monotonic() < deadline:
-        time.sleep(0.01)
-        try:
-            fed += b"WATCHDOG" in manager._socket.recv(4096)
-        except BlockingIOError:
-            continue
-    manager._socket.settimeout(5)
-    return fed
+        silent = time.monotonic()
+        server.wait_for_log("was started in place of the one that died")
+        # It is killed 0.8 s after it was found silent.
+        assert not [when for when in manager.times_of("WATCHDOG") if silent + 0.1 < when < silent + 0.5]
 
 
 def test_a_server_that_is_stopped_while_it_starts_never_says_that_it_is_ready(tmp_path: Path, manager: Manager) -> None:
