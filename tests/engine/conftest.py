@@ -165,13 +165,13 @@ class Server:
         core = self.core
         before = len(self.socket.sent)
         core.receive(data, source, self.socket)
-        return self.statuses()[before:]
+        return [response.status for response in self.responses(before)]
 
     def statuses(self) -> list[int]:
         return [response.status for response in self.responses()]
 
-    def responses(self) -> list[Response]:
-        found = [parse(data) for data, _ in self.socket.sent]
+    def responses(self, first: int = 0) -> list[Response]:
+        found = [parse(data) for data, _ in self.socket.sent[first:]]
         assert all(isinstance(message, Response) for message in found)
         return found  # type: ignore[return-value]
 

@@ -12,7 +12,7 @@ import pytest
 from sipwright.lang.namespace import RouteKind, Variable
 from sipwright.modules.jsonrpc import prepare_params
 from sipwright.script.context import Context
-from sipwright.sip.message import Message
+from sipwright.sip.message import Message, Request
 
 Requests = Callable[..., bytes]
 
@@ -325,6 +325,21 @@ def test_a_server_that_stops_refuses_new_requests_and_ends_suspended_ones_in_the
     assert server.stat("tm:live") == 0
 
 
+def test_a_module_that_fails_at_the_end_keeps_nobody_waiting(
+    server: Any, request_bytes: Requests, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suspending(server)
+    server.receive(request_bytes())
+
+    async def destroy() -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(server.modules.jsonrpc, "destroy", destroy)
+    asyncio.run(server.core.stop())
+    assert server.statuses() == [408]
+    assert "RuntimeError: broken" in caplog.text
+
+
 def test_what_belongs_to_a_transaction_here_is_not_given_to_another_worker(
     server: Any, request_bytes: Requests
 ) -> None:
@@ -332,7 +347,8 @@ def test_what_belongs_to_a_transaction_here_is_not_given_to_another_worker(
     server.receive(request_bytes("INVITE"))
     given: list[str] = []
 
-    def hand_over(message: Any, _source: Any, _socket: Any) -> bool:
+    def hand_over(message: Message, _source: Any, _socket: Any) -> bool:
+        assert isinstance(message, Request)
         given.append(message.method)
         return True
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeAlias
 
+from tests.scenarios.sip_client import SipReply
 from tests.scenarios.via_forms import FORMS
 
 T1, T2 = 0.5, 4.0
@@ -30,8 +31,6 @@ _STATUS = re.compile(rb"SIP/2\.0 (\d{3}) ")
 _CALL_ID = re.compile(rb"\r\nCall-ID: (\S+)")
 _CSEQ = re.compile(rb"\r\nCSeq: (\d+) (\w+)")
 _TO = re.compile(rb"\r\nTo: ([^\r]*)")
-_WORKER = re.compile(rb"\r\nX-Worker: (\d+)")
-_VERSION = re.compile(rb"\r\nX-Version: (\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +68,9 @@ class Sent:
     provisionals: int = 0
     # Each final reply that came, also repetitions: status and To.
     finals: list[tuple[int, str]] = field(default_factory=list)
+    # The first of them, and when it came.
     ended: float | None = None
-    worker: int | None = None
-    version: str | None = None
+    final: SipReply | None = None
     acks: int = 0
 
     @property
@@ -87,6 +86,17 @@ class Sent:
         """Its final status; None when there is none yet, or not the same one each time."""
         statuses = {status for status, _to in self.finals}
         return statuses.pop() if len(statuses) == 1 else None
+
+    @property
+    def worker(self) -> int | None:
+        """The process id of the worker that answered finally, if it told."""
+        text = None if self.final is None else self.final.header("X-Worker")
+        return None if text is None else int(text)
+
+    @property
+    def version(self) -> str | None:
+        """The version of the script that answered finally, if it told."""
+        return None if self.final is None else self.final.header("X-Version")
 
     @property
     def seconds(self) -> float:
@@ -109,6 +119,9 @@ class Load:
         self.server = server
         self.transactions: dict[Key, Sent] = {}
         self.begun = 0
+        # How many requests the system has taken from here, ACKs and repetitions too.
+        self.datagrams = 0
+        # Replies that belong to nothing, or come from elsewhere.
         self.stray: list[bytes] = []
         self._asks = iter(asks)
         self._is_asking = True
@@ -118,7 +131,8 @@ class Load:
         self._due: list[tuple[float, int, Sent, bool]] = []
         self._tie = itertools.count()
         self._mark = f"{next(LOAD_NUMBERS):x}{time.monotonic_ns() & 0xFFFFFF:x}"
-        self._changed = threading.Condition()
+        # Reentrant: conditions that a test waits for may look at the transactions.
+        self._changed = threading.Condition(threading.RLock())
         self._is_closing = False
         self._error: BaseException | None = None
         family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
@@ -161,9 +175,14 @@ class Load:
                 assert time.monotonic() < deadline, f"not within {seconds:.0f} s; so far {self.statuses()}, {self.lost}"
                 self._changed.wait(0.02)
 
+    def stop(self) -> None:
+        """Begin nothing more."""
+        with self._changed:
+            self._is_asking = False
+
     def finish(self, seconds: float = 10.0) -> list[Sent]:
         """Begin nothing more, and wait until every transaction has its final reply; return all transactions."""
-        self._is_asking = False
+        self.stop()
         self.wait_until(lambda: not self._unfinished, seconds)
         return list(self.transactions.values())
 
@@ -191,10 +210,24 @@ class Load:
         """How many final replies carry the process id of a worker."""
         return self._answered[worker]
 
+    def answers_by_worker(self) -> dict[int, int]:
+        """Return how many final replies each worker sent, by process id."""
+        return dict(self._answered)
+
+    def snapshot(self) -> list[Sent]:
+        """Return all transactions so far."""
+        with self._changed:
+            return list(self.transactions.values())
+
+    def unfinished(self) -> list[Sent]:
+        """Return the transactions that have no final reply."""
+        with self._changed:
+            return [self.transactions[key] for key in self._unfinished]
+
     def statuses(self) -> Counter[str]:
         """Count the transactions by status and method; those with different final replies count as `mixed`."""
         counts: Counter[str] = Counter()
-        for sent in list(self.transactions.values()):
+        for sent in self.snapshot():
             finals = set(sent.finals)
             status = "none" if not finals else "mixed" if len(finals) > 1 else str(sent.finals[0][0])
             counts[f"{status} {sent.method}"] += 1
@@ -276,6 +309,7 @@ class Load:
         except OSError:
             # Nobody listens at the moment: the next repetition tries again.
             return
+        self.datagrams += 1
 
     def _at(self, when: float, sent: Sent, *, is_copy: bool = False) -> None:
         heapq.heappush(self._due, (when, next(self._tie), sent, is_copy))
@@ -295,14 +329,17 @@ class Load:
     def _drain(self, client: socket.socket) -> None:
         while True:
             try:
-                data = client.recv(65535)
+                data, source = client.recvfrom(65535)
             except BlockingIOError:
                 return
             except OSError:
                 # Of an earlier datagram: nobody listened.
                 continue
             with self._changed:
-                self._receive(data, time.monotonic())
+                if source[:2] == self.server:
+                    self._receive(data, time.monotonic())
+                else:
+                    self.stray.append(data)
 
     def _receive(self, data: bytes, now: float) -> None:
         status, call_id, cseq, to = (pattern.search(data) for pattern in (_STATUS, _CALL_ID, _CSEQ, _TO))
@@ -335,10 +372,8 @@ class Load:
     def _end(self, sent: Sent, data: bytes, code: int, to: str, now: float) -> None:
         sent.ended = now
         self._unfinished.discard(sent.key)
-        worker, version = _WORKER.search(data), _VERSION.search(data)
-        sent.version = None if version is None else version[1].decode()
-        if worker is not None:
-            sent.worker = int(worker[1])
+        sent.final = SipReply(data)
+        if sent.worker is not None:
             self._answered[sent.worker] += 1
         following = sent.ask.then
         if following is not None and sent.method == sent.ask.method and code < 300:
@@ -350,6 +385,6 @@ def _plain_to(ask: Ask) -> str:
     return f"<sip:{ask.user}@example.test>"
 
 
-def median_seconds(transactions: Sequence[Sent]) -> float:
-    """Return how long half of the transactions took at most."""
-    return sorted(sent.seconds for sent in transactions)[len(transactions) // 2]
+def repeated_share(transactions: Sequence[Sent]) -> float:
+    """Return what part of the transactions had to be sent more than once, because no answer came in half a second."""
+    return sum(sent.sends > 1 for sent in transactions) / len(transactions)

@@ -7,7 +7,10 @@ their requests, so that the addresses do not help.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import random
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.scenarios.load import Ask, Load, Sent
+from tests.scenarios.processes import HOST, free_port
 from tests.scenarios.via_forms import FORMS
 from tests.scenarios.workload import Workload, running_workload, wait_for_balance
 
@@ -55,15 +59,16 @@ def expected_status(sent: Sent) -> int:
     return 200
 
 
-def assert_all_went_well(workload: Workload, load: Load, transactions: list[Sent]) -> None:
+def assert_all_went_well(workload: Workload, *loads: Load) -> None:
     """Check every transaction, the service's calls, and what the workers have counted."""
+    transactions = [sent for load in loads for sent in load.wait_for_all()]
     wrong = [str(sent) for sent in transactions if sent.status != expected_status(sent) or len(set(sent.finals)) != 1]
     assert not wrong, wrong[:10]
-    assert not load.stray
+    assert not any(load.stray for load in loads)
     suspended = [sent for sent in transactions if sent.ask.user == "ask" and sent.method in ("INVITE", "OPTIONS")]
     asked = Counter(workload.asked())
     assert asked == Counter(sent.call_id for sent in suspended)
-    totals = wait_for_balance(workload.server).totals
+    totals = wait_for_balance(workload.server, *loads).totals
     accepted = [sent for sent in transactions if sent.method == "INVITE" and sent.status == 200]
     assert totals.get("core:acks", 0) == sum(sent.acks for sent in accepted)
     # Whose ACK had gone to another worker, would have been answered again.
@@ -71,15 +76,67 @@ def assert_all_went_well(workload: Workload, load: Load, transactions: list[Sent
     assert not repeated, repeated[:10]
 
 
-@pytest.mark.parametrize("workers", [2, 4])
-def test_whatever_belongs_to_a_transaction_reaches_its_worker(
-    tmp_path: Path, steering: dict[str, str], workers: int
-) -> None:
+def test_whatever_belongs_to_a_transaction_reaches_its_worker(tmp_path: Path, steering: dict[str, str]) -> None:
     asks = [ask for form in FORMS for ask in calls_of(form) for _ in range(4)]
     random.Random(1).shuffle(asks)
     with (
-        running_workload(tmp_path, workers, environment=steering) as workload,
+        running_workload(tmp_path, 3, environment=steering) as workload,
         Load(workload.server.address, asks, 400, SOCKETS) as load,
     ):
+        assert_all_went_well(workload, load)
+
+
+def some_of_each_kind() -> list[Ask]:
+    """Give calls of a few forms, for tests that are not about these."""
+    return [ask for form in ("common", "no_branch", "cookie_before") for ask in calls_of(form) for _ in range(5)]
+
+
+def test_so_it_is_with_ipv6(tmp_path: Path, steering: dict[str, str]) -> None:
+    with contextlib.closing(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6 loopback")
+    with (
+        running_workload(tmp_path, 3, environment=steering, host="::1") as workload,
+        Load(workload.server.address, some_of_each_kind(), 400, SOCKETS) as load,
+    ):
+        assert_all_went_well(workload, load)
+
+
+def test_so_it_is_with_two_addresses_each_of_which_answers_for_itself(tmp_path: Path, steering: dict[str, str]) -> None:
+    second = free_port()
+    arguments = ["-l", f"udp:{HOST}:{second}"]
+    with (
+        running_workload(tmp_path, 3, environment=steering, arguments=arguments) as workload,
+        Load(workload.server.address, some_of_each_kind(), 200, SOCKETS) as load,
+        Load((HOST, second), some_of_each_kind(), 200, SOCKETS) as other,
+    ):
+        assert_all_went_well(workload, load, other)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_one_socket_with_thousands_of_transactions_keeps_all_workers_evenly_busy(
+    tmp_path: Path, steering: dict[str, str], workers: int
+) -> None:
+    number = 2400
+    with (
+        running_workload(tmp_path, workers, environment=steering) as workload,
+        Load(workload.server.address, itertools.repeat(Ask(user="now"), number), 2500) as load,
+    ):
         transactions = load.wait_for_all()
-        assert_all_went_well(workload, load, transactions)
+        assert load.statuses() == {"200 OPTIONS": number}
+        statistics = wait_for_balance(workload.server, load)
+        answered = Counter(sent.worker for sent in transactions)
+    assert len(answered) == workers
+    share = number / workers
+    assert 0.8 * share <= min(answered.values()) <= max(answered.values()) <= 1.2 * share, answered
+    # Its own counters say the same; a request or two asked whether the server is ready.
+    for pid, counters in statistics.workers.items():
+        assert answered[pid] <= counters["core:rcv_requests"] <= answered[pid] + 5
+    handed_over = statistics.totals.get("peering:sent", 0)
+    if steering["SIPWRIGHT_STEERING"] == "kernel":
+        assert handed_over == 0, "the kernel does not choose"
+    else:
+        # Whom the address chose has handed over all but its own.
+        assert 0.8 * share * (workers - 1) <= handed_over <= 1.2 * share * (workers - 1)

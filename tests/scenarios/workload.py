@@ -1,8 +1,8 @@
 """What scenarios of several workers run: a script that asks a counting service, and server and service together.
 
-The user part says what is done: `ask` asks the service, which answers after X-Delay milliseconds, and answers with the
-status of X-Final, 200 by default; `now` and `refused` are answered at once without a transaction. Replies tell the
-worker's process and the script's version.
+The user part says what is done: `ask` asks the service, which answers after X-Delay milliseconds (`slow`: after 400),
+and answers with the status of X-Final, 200 by default; `now` and `refused` are answered at once, without a transaction.
+Replies tell the worker's process and the script's version.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sipwright.jsonrpc import Client
+from tests.scenarios.load import Load
 from tests.scenarios.processes import PythonProcess, SipwrightProcess, Statistics
 from tests.scenarios.scripts import script
 
@@ -35,6 +36,9 @@ route[SCENARIO] {
         exit;
     }
     $var(delay) = $(hdr(X-Delay){s.int});
+    if ($rU == "slow") {
+        $var(delay) = 400;
+    }
     jsonrpc_request("decide", "{'call': '$ci', 'delay': $var(delay)}", "DECIDED", "UNDECIDED", "$var(result)");
 }
 
@@ -49,7 +53,7 @@ route[DECIDED] {
 
 route[UNDECIDED] {
     append_to_reply("X-Worker: $pp\\r\\nX-Version: %(version)s\\r\\nX-Result: $var(result)\\r\\n");
-    t_reply("503", "Undecided");
+    t_reply("500", "Undecided");
 }
 """
 PARAMETERS = """
@@ -58,9 +62,9 @@ modparam("jsonrpcc", "reconnect_interval", 50)
 """
 
 
-def workload_script(*ports: int, version: str = "one", parameters: str = "", routes: str = ROUTES) -> str:
-    """Return the script for services at these ports of loopback."""
-    return script(routes % {"version": version}, *ports, parameters=PARAMETERS + parameters)
+def workload_script(*ports: int, version: str = "one", head: str = "") -> str:
+    """Return the script for services at these ports of loopback; `head` are further lines of its head."""
+    return script(ROUTES % {"version": version}, *ports, parameters=PARAMETERS + head)
 
 
 def start_service(directory: Path, port: int = 0) -> PythonProcess:
@@ -97,20 +101,24 @@ class Workload:
 @contextlib.contextmanager
 def running_workload(
     directory: Path,
-    workers: int,
+    workers: int | None,
     *,
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
-    parameters: str = "",
+    head: str = "",
     host: str = "127.0.0.1",
+    may_raise: bool = False,
 ) -> Iterator[Workload]:
-    """Run the service and so many workers."""
+    """Run the service and so many workers (None: as the script says); `head` are further lines of the script's head.
+
+    At the end no traceback may be in the log, unless something of the test's own `may_raise`.
+    """
     with start_service(directory) as service:
-        text = workload_script(port_of(service), parameters=parameters)
-        options = ["-n", str(workers), *arguments]
+        text = workload_script(port_of(service), head=head)
+        options = [*(() if workers is None else ("-n", str(workers))), *arguments]
         with SipwrightProcess(text, directory, options, environment=environment, host=host) as server:
             yield Workload(server, service)
-            assert "Traceback" not in server.log, server.log[-5000:]
+            assert may_raise or "Traceback" not in server.log, server.log[-5000:]
 
 
 def unaccounted(counters: Mapping[str, int]) -> int:
@@ -119,14 +127,34 @@ def unaccounted(counters: Mapping[str, int]) -> int:
     return counters.get("core:rcv_requests", 0) - sum(counters.get(name, 0) for name in ends)
 
 
-def wait_for_balance(server: SipwrightProcess, seconds: float = 5.0) -> Statistics:
-    """Wait until every request and every datagram that was handed over is accounted for; return the counters."""
+def wait_for_balance(
+    server: SipwrightProcess, *loads: Load, none_lost: bool = True, seconds: float = 5.0
+) -> Statistics:
+    """Wait until the counters know of all that loads at rest have sent, and tell what became of it; return them.
+
+    Every request is accounted for, and every datagram that was handed over has come. With `none_lost` as many requests
+    must have come as were sent; otherwise it is enough that workers know of the answers that came from them.
+    """
     deadline = time.monotonic() + seconds
     while True:
         statistics = server.statistics()
-        totals = statistics.totals
-        on_the_way = totals.get("peering:sent", 0) - totals.get("peering:received", 0)
-        if not (on_the_way or any(unaccounted(counters) for counters in (totals, *statistics.workers.values()))):
+        amiss = _amiss(statistics, loads, none_lost)
+        if amiss is None:
             return statistics
-        assert time.monotonic() < deadline, f"{on_the_way} on the way, {unaccounted(totals)} unaccounted: {statistics}"
+        assert time.monotonic() < deadline, f"{amiss}: {statistics}"
         time.sleep(0.05)
+
+
+def _amiss(statistics: Statistics, loads: Sequence[Load], none_lost: bool) -> str | None:
+    totals = statistics.totals
+    came, sent = totals.get("core:rcv_requests", 0), sum(load.datagrams for load in loads)
+    if none_lost and came < sent:
+        return f"{came} of {sent} requests came"
+    for pid, counters in statistics.workers.items():
+        if counters.get("core:answered", 0) < sum(load.answered_by(pid) for load in loads):
+            return f"{pid} has not told its last answers"
+    unknown = {pid: left for pid, counters in statistics.workers.items() if (left := unaccounted(counters))}
+    if unknown or unaccounted(totals):
+        return f"{unaccounted(totals)} requests are unaccounted for, by worker {unknown}"
+    given = totals.get("peering:sent", 0) - totals.get("peering:received", 0)
+    return f"{given} are on the way to another worker" if none_lost and given else None

@@ -35,7 +35,7 @@ class Core:
     while the log's level is DEBUG. Give datagrams to `receive(data, source, socket)` after `start()`.
     """
 
-    __slots__ = ("_receiver", "_redis", "_script", "_table", "_timers", "receive", "services")
+    __slots__ = ("_log", "_receiver", "_redis", "_script", "_table", "_timers", "receive", "services")
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class Core:
         trace: Trace | None = None,
         event_log: Trace | None = None,
     ) -> None:
+        self._log = log
         self._script = script
         self._timers = timers
         self._table = table = TransactionTable()
@@ -126,7 +127,11 @@ class Core:
         """End everything that waits: closed RPC connections end it in its error route, the rest is given up."""
         # Whoever asks again now is told so at once.
         self.services.suspensions.limit = 0
-        await self._script.registry.destroy()
+        try:
+            await self._script.registry.destroy()
+        except Exception:
+            # A module's fault must not keep the worker, nor what waits for others.
+            self._log.exception("fault in the end of a module")
         # Error routes have run, and may have asked for variables.
         await self._redis.close()
         for suspension in self.services.suspensions:

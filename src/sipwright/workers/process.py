@@ -31,7 +31,7 @@ class WorkerProcess:
 
     `place` is its place on the scoreboard. `heir` are the ends of the way to its successor: out, which is the worker's,
     and in, which the successor inherits. `started` and `last_beat` are the times (seconds) when it was forked and last
-    heard of; `counters` its last ones.
+    heard of; `counters` its last ones. `has_hung_up`: it says nothing any more.
     """
 
     __slots__ = (
@@ -39,6 +39,7 @@ class WorkerProcess:
         "control",
         "counters",
         "generation",
+        "has_hung_up",
         "heir",
         "index",
         "is_reported",
@@ -65,6 +66,7 @@ class WorkerProcess:
         self.state: State = "starting"
         # Whether its silence was reported.
         self.is_reported = False
+        self.has_hung_up = False
         self._messages = FromWorkers()
 
     def fork(self, run: Callable[[socket.socket], int], inherited: Iterable[Closable]) -> None:
@@ -96,8 +98,12 @@ class WorkerProcess:
         try:
             while data := self.control.recv(_MAX_READ):
                 messages += self._messages.feed(data)
+        except BlockingIOError:
+            return messages
         except (OSError, ParseError):
+            # As if it had hung up: nothing that it says can be understood any more.
             pass
+        self.has_hung_up = True
         return messages
 
     def kill(self) -> None:

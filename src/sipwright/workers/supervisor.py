@@ -94,7 +94,7 @@ class Slot:
 class Supervisor:
     """Runs the workers of a script until it is told to stop.
 
-    `load` reads and checks everything anew for a reload; what it raises is told and changes nothing.
+    `load` reads and checks everything anew for a reload; what it raises is logged, and nothing changes.
     `announce(addresses, workers)` is called once, when all workers are ready.
     """
 
@@ -200,11 +200,11 @@ class Supervisor:
     def _loop(self) -> None:
         while self._processes or not self._is_stopping:
             wait = None if self._armed is None else max(0.0, self._armed - time.monotonic())
-            # Signals first: a worker that was told to stop by the same one says so at the same time.
-            for key, _events in sorted(self._selector.select(wait), key=lambda event: event[0].data is not None):
-                if key.data is None:
-                    self._take_signals()
-                else:
+            ready = self._selector.select(wait)
+            # First, and always: a worker that was told to stop by the same signal says so at the same time.
+            self._take_signals()
+            for key, _events in ready:
+                if key.data is not None:
                     self._hear(key.data)
             if self._armed is not None and self._armed <= time.monotonic():
                 self._armed = None
@@ -293,7 +293,11 @@ class Supervisor:
     def _hear(self, process: WorkerProcess) -> None:
         if process.pid not in self._processes:
             return
-        for message in process.listen():
+        messages = process.listen()
+        if process.has_hung_up:
+            # Its end comes, but a thread of it may take its time.
+            self._stop_hearing(process)
+        for message in messages:
             process.last_beat = time.monotonic()
             if isinstance(message, Beat):
                 process.counters = message.counters
@@ -307,6 +311,11 @@ class Supervisor:
                 self._let_drained_end()
             else:
                 self._could_not_start(process, message)
+
+    def _stop_hearing(self, process: WorkerProcess) -> None:
+        with contextlib.suppress(KeyError):
+            # KeyError: that was done when it hung up.
+            self._selector.unregister(process.control)
 
     def _could_not_start(self, process: WorkerProcess, message: Failed) -> None:
         logger.error("%s cannot start: %s", process, message.reason)
@@ -328,7 +337,7 @@ class Supervisor:
             self._announce(self._current.listen, self._number)
             self._notifier.ready(self._status())
             if self._notifier.watchdog_interval is not None:
-                self._timers.start(self._notifier.watchdog_interval, self._watch)
+                self._watch(None)
 
     def _reap(self) -> None:
         """Take note of all processes that have ended."""
@@ -347,7 +356,7 @@ class Supervisor:
         # What it has said before its end was not heard yet.
         self._hear(process)
         del self._processes[process.pid]
-        self._selector.unregister(process.control)
+        self._stop_hearing(process)
         slot = self._slots[process.index]
         place = slot.chain.index(process)
         was_newest = slot.chain[-1] is process
@@ -402,7 +411,8 @@ class Supervisor:
 
     def _watch(self, _argument: None) -> None:
         assert self._notifier.watchdog_interval is not None
-        self._timers.start(self._notifier.watchdog_interval, self._watch)
+        # At least as often as hung workers are looked for: the feeding after one that is left out might come too late.
+        self._timers.start(min(self._notifier.watchdog_interval, STATUS_INTERVAL), self._watch)
         now = time.monotonic()
         if all(now - process.last_beat < SILENT_SECONDS for process in self._processes.values()):
             self._notifier.watchdog()
