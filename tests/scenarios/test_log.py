@@ -287,7 +287,8 @@ class Unread:
 
 @contextlib.contextmanager
 def unread(*arguments: Any, **more: Any) -> Iterator[Unread]:
-    server = Unread(*arguments, **more)
+    # In one process, so that its log is all that is written there.
+    server = Unread(*arguments, "-D", **more)
     try:
         server.wait_until_ready()
         yield server

@@ -252,15 +252,15 @@ def test_signals_that_come_while_a_reload_is_under_way_are_another_reload(tmp_pa
         nuisance.orders("child nap 0.4")
         rewrite(workload, "two", nuisance.head)
         workload.server.send_signal(signal.SIGHUP)
-        workload.server.wait_for_log("INFO reloading ")
+        workload.server.wait_for_log("INFO [main] reloading ")
         rewrite(workload, "three", nuisance.head)
         for _ in range(3):
             workload.server.send_signal(signal.SIGHUP)
-        workload.server.wait_for_log("INFO reloaded ", 2)
+        workload.server.wait_for_log("INFO [main] reloaded ", 2)
         load.wait_for_answers(100)
         transactions = load.finish()
         assert_nothing_was_lost(workload, load, transactions)
-        assert workload.server.log.count("INFO reloading ") == 2
+        assert workload.server.log.count("INFO [main] reloading ") == 2
     assert max(transactions, key=lambda sent: sent.began if sent.version else 0).version == "three"
 
 
@@ -269,13 +269,13 @@ def test_a_reload_that_fails_is_tried_again_when_a_signal_came_meanwhile(tmp_pat
     with running_workload(tmp_path, WORKERS, head=nuisance.head, environment=nuisance.environment) as workload:
         nuisance.orders("child nap 0.4")
         workload.server.send_signal(signal.SIGHUP)
-        workload.server.wait_for_log("INFO reloading ")
+        workload.server.wait_for_log("INFO [main] reloading ")
         before = set(workload.server.statistics().indices)
         workload.server.send_signal(signal.SIGHUP)
         newest = max(before)
         os.kill(newest, signal.SIGKILL)
         workload.server.wait_for_log("the script was not reloaded, nothing has changed")
-        workload.server.wait_for_log("INFO reloaded ")
+        workload.server.wait_for_log("INFO [main] reloaded ")
 
 
 @pytest.mark.parametrize("generation", ["old", "new"])
@@ -294,13 +294,13 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_reload_costs_no_more_than_it
         nuisance.orders("child nap 0.5")
         rewrite(workload, "two", nuisance.head)
         workload.server.send_signal(signal.SIGHUP)
-        workload.server.wait_for_log("INFO reloading ")
+        workload.server.wait_for_log("INFO [main] reloading ")
         new = set(workload.server.statistics().workers) - old
         killed = min(old if generation == "old" else new)
         os.kill(killed, signal.SIGKILL)
         workload.server.wait_for_log(f"(pid {killed}) was killed by SIGKILL")
         is_reloaded = generation == "old"
-        workload.server.wait_for_log("INFO reloaded" if is_reloaded else "the script was not reloaded")
+        workload.server.wait_for_log("INFO [main] reloaded" if is_reloaded else "the script was not reloaded")
         load.wait_for_answers(100)
         transactions = load.finish()
         assert load.statuses().keys() == {"200 OPTIONS", "200 MESSAGE"}
@@ -331,7 +331,7 @@ FAULTS = [
     (("route[SCENARIO]", "route[SCENERY]"), r"sipwright.cfg:\d+:\d+: route\[SCENARIO\] is not defined"),
     (("modparam(", "mdparam("), r"sipwright.cfg:\d+:\d+: .* mdparam "),
     (('"servers", "', '"servers", "nowhere:'), r"sipwright.cfg:\d+:\d+: "),
-    (("children=2", "children=100000"), "100000 workers are too many"),
+    (("children=2", "children=100000"), "'children' must be from 1 to 999, not 100000"),
 ]
 
 

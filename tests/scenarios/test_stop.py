@@ -34,7 +34,7 @@ def test_while_something_is_suspended_every_new_request_is_refused_and_then_the_
         load.wait_for_answers(50)
         # As a terminal does: every process of the group gets it.
         server.send_signal_to_group(number)
-        server.wait_for_log("INFO stopping")
+        server.wait_for_log("INFO [main] stopping")
         stopped = time.monotonic()
         before.wait_for_all()
         refused = [sent for sent in load.transactions.values() if sent.began > stopped + NOTICED]
@@ -60,7 +60,7 @@ def test_workers_of_before_a_reload_end_what_they_have_while_all_new_requests_ar
         before.wait_until(lambda: len(workload.asked()) == 10)
         server.reload()
         server.send_signal(signal.SIGTERM)
-        server.wait_for_log("INFO stopping")
+        server.wait_for_log("INFO [main] stopping")
         time.sleep(NOTICED)
         with Load(server.address, [Ask("MESSAGE", "now")] * 40, 400, 3) as load:
             load.wait_for_all()
@@ -94,7 +94,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     ):
         load.wait_until(lambda: len(workload.asked()) == 1)
         workload.server.send_signal(signal.SIGTERM)
-        workload.server.wait_for_log("INFO stopping")
+        workload.server.wait_for_log("INFO [main] stopping")
         workload.server.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert workload.server.wait(3) == 0

@@ -211,7 +211,7 @@ def test_workers_of_a_killed_supervisor_end_also_while_they_drain(tmp_path: Path
         pids = set(server.workers().values())
         if drains:
             server.send_signal(signal.SIGTERM)
-            server.wait_for_log("INFO stopping")
+            server.wait_for_log("INFO [main] stopping")
         server.send_signal(signal.SIGKILL)
         server.wait(1)
         began = time.monotonic()

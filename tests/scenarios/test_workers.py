@@ -125,7 +125,7 @@ def test_there_are_as_many_workers_as_asked_for_and_all_of_them_answer(
     ("text", "arguments", "message"),
     [
         (answering().replace("sl_send_reply", "sl_send_replay"), (), "unknown function 'sl_send_replay'"),
-        (answering(), ("-n", "1000"), "1000 workers are too many, at most 999"),
+        (answering(children=1000), (), "'children' must be from 1 to 999, not 1000"),
         (answering(), ("-u", "nobody-of-that-name"), "there is no user 'nobody-of-that-name' on this system"),
     ],
 )
@@ -163,7 +163,7 @@ def test_a_worker_that_dies_is_replaced_under_its_index(tmp_path: Path) -> None:
         before = server.workers()
         os.kill(before[1], signal.SIGKILL)
         server.wait_for_log("was started in place of the one that died")
-        assert f"ERROR worker 1 (pid {before[1]}) was killed by SIGKILL" in server.log
+        assert f"ERROR [main] worker 1 (pid {before[1]}) was killed by SIGKILL" in server.log
         after = server.workers()
         assert after.keys() == before.keys()
         assert {index for index in after if after[index] != before[index]} == {1}
@@ -171,7 +171,7 @@ def test_a_worker_that_dies_is_replaced_under_its_index(tmp_path: Path) -> None:
         # One that ends without need is replaced, too.
         os.kill(after[2], signal.SIGTERM)
         server.wait_for_log("was started in place of the one that died", 2)
-        assert f"ERROR worker 2 (pid {after[2]}) ended with status 0" in server.log
+        assert f"ERROR [main] worker 2 (pid {after[2]}) ended with status 0" in server.log
         assert answering_pids(server, 100) == set(server.workers().values())
 
 
@@ -416,7 +416,7 @@ def test_a_terminal_that_sends_ctrl_c_to_every_process_ends_the_server_cleanly(t
         assert server.wait(5) == 0
         assert "Traceback" not in server.log
         assert "ERROR" not in server.log
-        assert server.log.count("INFO stopping") == 1
+        assert server.log.count("INFO [main] stopping") == 1
 
 
 def test_sigusr1_logs_the_counters_of_each_worker_and_their_sum(tmp_path: Path) -> None:
