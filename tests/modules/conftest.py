@@ -61,10 +61,11 @@ class FakeServices:
         handler = logging.Handler()
         handler.emit = lambda record: self.lines.append((record.levelname, record.getMessage()))  # type: ignore[method-assign]
         self.log.addHandler(handler)
-        self.fake_clock = FakeClock() if beside is None else beside.fake_clock
+        self.fake_clock: FakeClock = FakeClock() if beside is None else beside.fake_clock
         self.clock = self.fake_clock.time
         self.timers = self.fake_clock.timers
-        self.shared_store = MemoryStores(self.clock).open if beside is None else beside.shared_store
+        open_store = MemoryStores(self.clock).open
+        self.shared_store: Callable[[str], Any] = open_store if beside is None else beside.shared_store
         self.time = 1_700_000_000.25
         self.pid = 4711
         self.worker = 0
@@ -126,7 +127,7 @@ class Script:
         for module, name, value in params:
             self.registry.set_param(module, name, value)
         self.registry.mod_init()
-        self.services = FakeServices(None if beside is None else beside.services)
+        self.services: FakeServices = FakeServices(None if beside is None else beside.services)
         self.registry.child_init(self.services)  # type: ignore[arg-type]
         self.ctx = self.context(data)
 

@@ -28,6 +28,13 @@ class StoreMachine(RuleBasedStateMachine):
         when = None if ttl is None else old[1] if old and not renew else self.now + ttl
         self.model[key] = (value, when)
 
+    @rule(key=KEYS, value=st.integers(), ttl=st.none() | st.integers(1, 5))
+    def insert(self, key: str, value: Item, ttl: int | None) -> None:
+        is_new = key not in self.alive()
+        assert self.store.insert(key, value, ttl) == is_new
+        if is_new:
+            self.model[key] = (value, None if ttl is None else self.now + ttl)
+
     @rule(key=KEYS, ttl=st.integers(1, 5))
     def expire(self, key: str, ttl: int) -> None:
         self.store.expire(key, ttl)
@@ -56,6 +63,7 @@ class StoreMachine(RuleBasedStateMachine):
         expired = {key for key in self.model if key not in self.alive()}
         assert {key for key, _ in self.store.take_expired()} == expired
         self.model = self.alive()
+        assert self.store.count() == len(self.model)
 
     @invariant()
     def holds_what_the_model_holds(self) -> None:

@@ -106,4 +106,5 @@ class Worker:
         return {
             "core:send_errors": sum(socket.send_errors for socket in self.sockets),
             "core:udp_drops": sum(socket.drops for socket in self.sockets),
+            "core:udp_queued": sum(socket.queued for socket in self.sockets),
         }

@@ -1,9 +1,9 @@
 """Module pike: finds the addresses that requests come from too fast; what is done about them is the script's to say.
 
-Requests are counted by source address, IPv4 or IPv6, in units of `sampling_time_unit` seconds. An address is blocked from
-the request on that makes `reqs_density_per_unit` of them in one unit, for the rest of that unit and all of the next one,
-and as long as each unit again has as many; blocked requests count, too. All workers count together, so that it does not
-matter which of them gets a request.
+Requests are counted by source address, IPv4 or IPv6, in units of `sampling_time_unit` seconds. An address is blocked
+from the request on that makes `reqs_density_per_unit` of them in one unit, for the rest of that unit and all of the
+next one, and as long as each unit again has as many; blocked requests count, too. All workers count together, so that
+it does not matter which of them gets a request.
 
 Of an address that is blocked nothing more is counted in a unit than is needed to say so, and `pike_check_req()` answers
 from the worker's own memory. Counts are kept for two units. Each worker begins to count at most `max_sources` addresses

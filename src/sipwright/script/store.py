@@ -23,6 +23,9 @@ class Store(Protocol):
     def set(self, key: str, value: Item, ttl: float | None, *, renew: bool) -> None:
         """Store a value. Without `renew`, an item that is there keeps the moment when it expires."""
 
+    def insert(self, key: str, value: Item, ttl: float | None) -> bool:
+        """Store a value unless there is one, and tell whether it was stored."""
+
     def delete(self, key: str) -> bool:
         """Delete a key, and tell whether it was there."""
 
@@ -34,6 +37,9 @@ class Store(Protocol):
 
     def expire(self, key: str, ttl: float) -> None:
         """Let a key, if it is there, expire in so many seconds."""
+
+    def count(self) -> int:
+        """Return how many keys there are, at a cost that does not grow with their number."""
 
     def items(self) -> list[tuple[str, Item]]:
         """Return all keys and values, a copy."""
@@ -83,6 +89,13 @@ class MemoryStore:
         if when is not None:
             self._look_at(key, when)
 
+    def insert(self, key: str, value: Item, ttl: float | None) -> bool:
+        """Store a value unless there is one."""
+        if self.get(key) is not None:
+            return False
+        self.set(key, value, ttl, renew=True)
+        return True
+
     def delete(self, key: str) -> bool:
         """Delete a key."""
         was_there = self.get(key) is not None
@@ -114,6 +127,10 @@ class MemoryStore:
             when = self._clock() + ttl
             self._items[key] = (value, when)
             self._look_at(key, when)
+
+    def count(self) -> int:
+        """Return how many keys there are; those that have expired count until they are taken out."""
+        return len(self._items)
 
     def items(self) -> list[tuple[str, Item]]:
         """Return all keys and values."""
