@@ -212,7 +212,7 @@ def test_nothing_is_turned_away_when_the_counts_cannot_be_reached(server: Server
             raise SipwrightError("the store is gone")
 
     pipes = server.worker()
-    pipes._store = Broken()  # type: ignore[assignment]
+    pipes._store = Broken()
     assert passing(pipes, 20, TAILDROP, 1) == [(True, 20)]
     assert passing(pipes, 20, RED, 1) == [(True, 20)]
     server.fake.advance(3 * INTERVAL)
