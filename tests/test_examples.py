@@ -62,7 +62,7 @@ def test_first_script_asks_its_service(start: Start, tmp_path: Path) -> None:
     # The file names its address, as a first script does; nothing else is changed.
     script = tmp_path / "first.cfg"
     script.write_text((EXAMPLES / "first.cfg").read_text().replace("127.0.0.1:9999", f"127.0.0.1:{rpc_port}"))
-    start("run", "-f", str(script), "-l", f"udp:127.0.0.1:{sip_port}", pattern="connected to JSON-RPC server")
+    start("run", "-n1", "-f", str(script), "-l", f"udp:127.0.0.1:{sip_port}", pattern="connected to JSON-RPC server")
     status, replies = send("OPTIONS", "alice", sip_port)
     assert (status, replies.splitlines()[0]) == (0, "SIP/2.0 200 alice is in the garden")
     status, replies = send("INVITE", "bob", sip_port)
@@ -71,6 +71,14 @@ def test_first_script_asks_its_service(start: Start, tmp_path: Path) -> None:
     assert "SIP/2.0 200 bob is at work" in replies
     status, replies = send("OPTIONS", "carol", sip_port)
     assert (status, replies.splitlines()[0]) == (1, "SIP/2.0 404 error: nobody knows carol")
+
+
+def wait_for(log: Path, text: str) -> None:
+    """Wait until a log has a line: a worker's log is written by a thread of its own."""
+    deadline = time.monotonic() + 5
+    while text not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)
 
 
 def test_manual_script_reports_the_result(start: Start, tmp_path: Path) -> None:
@@ -83,13 +91,13 @@ def test_manual_script_reports_the_result(start: Start, tmp_path: Path) -> None:
     calls = start("rpc", "serve", str(service), "--listen", f"127.0.0.1:{rpc_port}")
     define = f'SERVERS="127.0.0.1:{rpc_port},2 127.0.0.1:{free_port(socket.SOCK_STREAM)},1"'
     log = start(
-        *("run", "-f", str(EXAMPLES / "manual.cfg"), "-A", define, "-l", f"udp:127.0.0.1:{sip_port}"),
+        *("run", "-n1", "-f", str(EXAMPLES / "manual.cfg"), "-A", define, "-l", f"udp:127.0.0.1:{sip_port}"),
         pattern="connected to JSON-RPC server",
     )
     status, replies = send("OPTIONS", "1234", sip_port)
     assert status == 0
     assert 'X-User: {"id":1234,"name":"Petros"}\n' in replies
-    assert 'Result received: {"id":1234,"name":"Petros"}\n' in log.read_text()
+    wait_for(log, 'Result received: {"id":1234,"name":"Petros"}\n')
     assert "updated 1234 Petros\n" in calls.read_text()
 
 
@@ -100,7 +108,7 @@ def test_manual_script_reports_the_error(start: Start, tmp_path: Path) -> None:
     status, replies = send("INVITE", "1234", sip_port)
     assert status == 1
     assert "SIP/2.0 503 No Service" in replies
-    assert "Error received: failure\n" in log.read_text()
+    wait_for(log, "Error received: failure\n")
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.cfg")), ids=lambda path: path.name)

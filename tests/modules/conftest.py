@@ -51,9 +51,9 @@ class FakeSocket:
 
 
 class FakeServices:
-    """What modules ask of a worker, as far as these tests need it."""
+    """What modules ask of a worker, as far as these tests need it; `beside` is another worker of the same server."""
 
-    def __init__(self) -> None:
+    def __init__(self, beside: FakeServices | None = None) -> None:
         self.log = logging.getLogger(f"sipwright.tests.{id(self)}")
         self.log.setLevel(logging.DEBUG)
         self.log.propagate = False
@@ -62,15 +62,17 @@ class FakeServices:
         handler.emit = lambda record: self.lines.append((record.levelname, record.getMessage()))  # type: ignore[method-assign]
         self.log.addHandler(handler)
         self.handling = Handling()
-        self.fake_clock = FakeClock()
+        self.fake_clock: FakeClock = FakeClock() if beside is None else beside.fake_clock
         self.clock = self.fake_clock.time
         self.timers = self.fake_clock.timers
-        self.shared_store = MemoryStores(self.clock).open
+        open_store = MemoryStores(self.clock).open
+        self.shared_store: Callable[[str], Any] = open_store if beside is None else beside.shared_store
         self.time = 1_700_000_000.25
         self.pid = 4711
         self.worker = 0
         self.label: tuple[int, int] | None = None
         self.counters = {"core:rcv_requests": 7}
+        self.sources: list[Callable[[], dict[str, int]]] = []
         self.event_routes: list[str] = []
         self.routes: dict[tuple[RouteKind, str], Any] = {}
         self.replies: list[tuple[int, str]] = []
@@ -85,7 +87,10 @@ class FakeServices:
         return self.label
 
     def statistics(self) -> dict[str, int]:
-        return self.counters
+        return {**self.counters, **{name: value for source in self.sources for name, value in source().items()}}
+
+    def add_statistics(self, source: Callable[[], dict[str, int]]) -> None:
+        self.sources.append(source)
 
     def run_event_route(self, name: str, extra: Mapping[str, Any] | None = None) -> bool:
         self.event_routes.append(name)
@@ -108,16 +113,25 @@ class FakeServices:
 
 
 class Script:
-    """One script: its loaded modules, and a context that its functions run on."""
+    """One script: its loaded modules, and a context that its functions run on.
 
-    def __init__(self, *modules: str, params: Sequence[tuple[str, str, int | str]] = (), data: bytes = INVITE) -> None:
+    With `beside`, another one, it is in another worker of the same server.
+    """
+
+    def __init__(
+        self,
+        *modules: str,
+        params: Sequence[tuple[str, str, int | str]] = (),
+        data: bytes = INVITE,
+        beside: Script | None = None,
+    ) -> None:
         self.registry = Registry(Settings())
         for module in modules:
             self.registry.load_module(module)
         for module, name, value in params:
             self.registry.set_param(module, name, value)
         self.registry.mod_init()
-        self.services = FakeServices()
+        self.services: FakeServices = FakeServices(None if beside is None else beside.services)
         self.registry.child_init(self.services)  # type: ignore[arg-type]
         self.ctx = self.context(data)
 

@@ -31,7 +31,7 @@ NAMES = {
 
 
 # Counters of what there is now; all others only grow.
-GAUGES = frozenset(("tm:current", "tm:live", "tm:suspended", "jsonrpc:pending"))
+GAUGES = frozenset(("core:udp_queued", "jsonrpc:pending", "tm:current", "tm:live", "tm:suspended"))
 
 
 class Counters:

@@ -137,4 +137,5 @@ class Worker:
         return {
             "core:send_errors": sum(udp.send_errors for udp in self.sockets),
             "core:udp_drops": sum(udp.drops for udp in self.sockets),
+            "core:udp_queued": sum(udp.queued for udp in self.sockets),
         }

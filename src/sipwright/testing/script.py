@@ -377,8 +377,16 @@ class _Lines(logging.Handler):
         self._lines.append(record.getMessage())
 
 
+class _OwnLogger(logging.Logger):
+    """A logger in no hierarchy. What the library remembers of levels would be forgotten only within one."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the library's name
+        """Tell whether lines of a level are logged."""
+        return level >= self.level
+
+
 def _logger(lines: list[str]) -> logging.Logger:
     """Return a logger of its own, in no hierarchy, that keeps every line."""
-    logger = logging.Logger("sipwright.testing", logging.DEBUG)  # noqa: LOG001 - not to be shared
+    logger = _OwnLogger("sipwright.testing", logging.DEBUG)
     logger.addHandler(_Lines(lines))
     return logger

@@ -53,7 +53,8 @@ class Server:
         self.registry.mod_destroy(self.services.shared_store)
 
     def store(self, table: str = "t") -> Store:
-        return self.services.shared_store(f"htable:{table}")
+        found: Store = self.services.shared_store(f"htable:{table}")
+        return found
 
     def items(self, table: str = "t") -> dict[str, Item]:
         return dict(self.store(table).items())
@@ -262,7 +263,7 @@ def save(path: Path, stores: Path) -> None:
 def test_several_processes_may_save_at_once(path: Path, tmp_path: Path) -> None:
     shared = SharedStores(tmp_path / "stores", time.monotonic, 16 << 20)
     server = Server(path)
-    server.services.shared_store = shared.open  # type: ignore[assignment]
+    server.services.shared_store = shared.open
     server.start()
     server.store().load((f"k{number}", number, 600 if number % 2 else None) for number in range(1000))
     shared.close()

@@ -102,7 +102,7 @@ def test_the_event_route_of_the_start_runs_once_for_all_workers() -> None:
 def test_no_store_is_opened_without_a_table_or_an_event_route() -> None:
     script, services = Script("htable"), FakeServices()
     opened: list[str] = []
-    services.shared_store = opened.append  # type: ignore[assignment]
+    services.shared_store = opened.append
     script.registry.child_init(services)  # type: ignore[arg-type]
     assert opened == []
 

@@ -48,7 +48,7 @@ def test_a_shv_is_one_for_all_workers_and_its_initial_value_is_there_once() -> N
 def test_no_store_is_opened_without_a_shv() -> None:
     script, (first, second) = two_workers()
     opened: list[str] = []
-    first.shared_store = second.shared_store = opened.append  # type: ignore[assignment]
+    first.shared_store = second.shared_store = opened.append
     script.registry.child_init(first)  # type: ignore[arg-type]
     assert opened == []
     script.variable("shv", "x")
