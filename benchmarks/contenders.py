@@ -139,15 +139,22 @@ class Server:
 
 @contextlib.contextmanager
 def server(
-    build: Path, contender: Contender, service_port: int, *, variant: str = "constant", long_calls: bool = False
+    build: Path,
+    contender: Contender,
+    service_port: int,
+    *,
+    variant: str = "constant",
+    wait_ms: int = 5000,
+    long_calls: bool = False,
 ) -> Iterator[Server]:
     """Run a contender until it answers 2xx; end all of its processes.
 
-    `variant` names the call's parameters; `long_calls` lets calls last for seconds.
+    `variant` names the call's parameters; `wait_ms` is how long completed transactions are kept; `long_calls` lets
+    calls last for seconds.
     """
     text = (HERE / "configs" / contender.config).read_text(encoding="utf-8")
     text = text.replace("@SERVICE_PORT@", str(service_port)).replace("@PARAMS@", contender.params[variant])
-    text = text.replace("@WORKERS@", str(contender.workers))
+    text = text.replace("@WORKERS@", str(contender.workers)).replace("@WAIT_MS@", str(wait_ms))
     config, log_file = build / contender.config, build / "server.log"
     config.write_text(text, encoding="utf-8")
     port = free_udp_port()
