@@ -126,7 +126,7 @@ class Supervisor:
                 pid_file.write(identity)
             become(identity)
             with self._signals():
-                gc.freeze()
+                _collect()
                 for slot in self._slots:
                     self._start_worker(slot)
                 self._timers.start(STATUS_INTERVAL, self._tend)
@@ -375,7 +375,7 @@ class Supervisor:
             return
         self._note_what_stays(script)
         self._next = (self._generation + 1, script)
-        gc.freeze()
+        _collect()
         for slot in self._slots:
             self._start_worker(slot)
 
@@ -478,6 +478,16 @@ def worker_count(options: Options, script: Script) -> int:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _collect() -> None:
+    """Free what is not needed any more (the script before the one that is being replaced); the rest workers inherit.
+
+    To be called before forks only: the collector writes to all that it walks, so that it is not shared any more.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _counters_text(counters: dict[str, int]) -> str:
