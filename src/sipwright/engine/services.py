@@ -162,6 +162,7 @@ class WorkerServices:
         if transaction.status < 200:
             transaction.terminate()
             context.transaction = None
+            self.stats.released += 1
         return True
 
     def transaction_label(self, context: Context) -> tuple[int, int] | None:
@@ -291,11 +292,11 @@ class WorkerServices:
         context.message = message
 
     def _read_live(self) -> dict[str, int]:
-        table = self._table
-        completed = sum(1 for t in table if t.user is None)
+        table, stats = self._table, self.stats
         return {
             "tm:current": table.live,
-            "tm:live": table.live - completed,
+            # Not by asking each: 0.14 s for the 1.4 million of 32 seconds under load, and it is asked once a second.
+            "tm:live": table.created - stats.completed - stats.released,
             "tm:created": table.created,
             "tm:ended": table.ended,
             "tm:absorbed": table.absorbed,
