@@ -16,10 +16,11 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """In kB. `pss`: what is shared counts by its share; `uss`: what no other process has."""
+    """In kB. `pss`: what is shared counts by its share; `uss`: what no other process has; `rss`: all."""
 
     pss: int = 0
     uss: int = 0
+    rss: int = 0
 
 
 def members(pgid: int) -> list[int]:
@@ -47,10 +48,10 @@ def memory(pid: int) -> Memory:
     with contextlib.suppress(OSError):
         for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
             name, _, rest = line.partition(":")
-            if name in ("Pss", "Private_Clean", "Private_Dirty", "Private_Hugetlb"):
+            if name in ("Rss", "Pss", "Private_Clean", "Private_Dirty", "Private_Hugetlb"):
                 values[name] = int(rest.split()[0])
-    pss = values.pop("Pss", 0)
-    return Memory(pss, sum(values.values()))
+    rss, pss = values.pop("Rss", 0), values.pop("Pss", 0)
+    return Memory(pss, sum(values.values()), rss)
 
 
 def descriptors(pid: int) -> list[str]:
