@@ -16,10 +16,9 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """In kB. `pss`: what is shared counts by its share; `uss`: what no other process has; `rss`: all."""
+    """In kB. `pss`: what is shared counts by its share; `rss`: what is shared counts in full."""
 
     pss: int = 0
-    uss: int = 0
     rss: int = 0
 
 
@@ -48,10 +47,9 @@ def memory(pid: int) -> Memory:
     with contextlib.suppress(OSError):
         for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
             name, _, rest = line.partition(":")
-            if name in ("Rss", "Pss", "Private_Clean", "Private_Dirty", "Private_Hugetlb"):
+            if name in ("Pss", "Rss"):
                 values[name] = int(rest.split()[0])
-    rss, pss = values.pop("Rss", 0), values.pop("Pss", 0)
-    return Memory(pss, sum(values.values()), rss)
+    return Memory(values.get("Pss", 0), values.get("Rss", 0))
 
 
 def descriptors(pid: int) -> list[str]:

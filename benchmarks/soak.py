@@ -69,11 +69,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1200.0, help="of load")
     parser.add_argument("--rate", type=float, default=1500.0, help="transactions a second")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--interval", type=float, default=3.0, help="seconds from one fault to the next, on average")
+    parser.add_argument("--interval", type=float, default=2.0, help="seconds from one fault to the next, on average")
     parser.add_argument("--seed", type=int, default=None, help="of the faults and the load (default: a new one)")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
+    # So that what was started is ended also when somebody else wants this to end.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="sipwright-soak-") as directory:
         soak = Soak(Path(directory), options.workers, options.rate, options.seconds, seed)
         try:
@@ -358,7 +360,7 @@ def print_report(soak: Soak) -> bool:
     """Print what happened and what was wrong; tell whether all was well."""
     print("\nanswers of each kind of transaction")
     for name, answers in soak.said["answers"].items():
-        print(f"  {name:18} " + "  ".join(f"{status}: {number}" for status, number in answers.items()))
+        print(f"  {name:24} " + "  ".join(f"{status}: {number}" for status, number in answers.items()))
     counts = soak.said["counts"]
     print("  " + ", ".join(f"{number} {name}" for name, number in sorted(counts.items())))
     print(f"  the slowest answer came after {soak.said['slowest']:.1f} s")

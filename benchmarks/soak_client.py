@@ -72,20 +72,21 @@ def asking(*statuses: int) -> frozenset[int]:
 
 
 KINDS = (
-    Kind("plain", "OPTIONS", "plain", 10, frozenset((200,))),
+    Kind("plain", "OPTIONS", "plain", 9, frozenset((200,))),
     Kind("ask", "OPTIONS", "ask", 22, asking(200)),
     Kind("ask, RFC 2543", "OPTIONS", "ask", 3, asking(200), has_cookie=False),
-    Kind("slow", "OPTIONS", "slow", 6, asking(200), wait=(100, 1200)),
+    Kind("slow", "OPTIONS", "slow", 5, asking(200), wait=(100, 1200)),
     Kind("error", "OPTIONS", "error", 5, asking(404)),
     # A worker that was held up finds the answer, and not that it came too late.
     Kind("timeout", "OPTIONS", "timeout", 4, asking(200)),
     Kind("chain", "OPTIONS", "chain", 10, asking(200)),
-    Kind("in place", "OPTIONS", "place", 8, asking(200)),
+    Kind("in place", "OPTIONS", "place", 7, asking(200)),
     Kind("register", "REGISTER", "ask", 10, asking(200)),
     Kind("invite", "INVITE", "ask", 10, asking(200)),
     Kind("invite, slow", "INVITE", "slow", 4, asking(200), wait=(300, 1500)),
     Kind("invite, refused", "INVITE", "error", 3, asking(404)),
     # Answered before the CANCEL came, or anew after a worker that knew it was killed: 200.
+    Kind("invite, refused at once", "INVITE", "refuse", 3, frozenset((403,))),
     Kind("invite, cancelled", "INVITE", "slow", 5, asking(200, 487), wait=(1500, 1800), is_cancelled=True),
 )
 CANCEL = Kind("cancel", "CANCEL", "slow", 0, frozenset((200, 481)))

@@ -31,10 +31,13 @@ PENDING = ("tm:live", "tm:suspended", "jsonrpc:pending")
 
 @dataclass(slots=True)
 class Sample:
-    """A process at one moment: its age (seconds), and in kB what it alone has and what it has at all."""
+    """A process at one moment: its age (seconds), and what it has of the machine's memory (kB).
+
+    That is with what it shares with the supervisor that it was forked from. What it has alone says nothing: it grows
+    whenever the supervisor writes to a page that they had in common.
+    """
 
     age: float
-    uss: int
     rss: int
 
 
@@ -57,7 +60,7 @@ class Life:
         """Look at its memory."""
         memory = procfs.memory(self.pid)
         if memory.rss:
-            self.samples.append(Sample(now - self.began, memory.uss, memory.rss))
+            self.samples.append(Sample(now - self.began, memory.rss))
 
     def begin_anew(self, now: float) -> None:
         """Count its age from here on, and forget what its memory was."""
@@ -87,17 +90,17 @@ class Life:
 
     @property
     def growth(self) -> tuple[float, float] | None:
-        """What it alone had in the first and in the last third of its life after the warm-up; None: too young."""
+        """What it had in the first and in the last third of its life after the warm-up, medians; None: too young."""
         if self.age < WARM_UP + LEAST:
             return None
         third = (self.age - WARM_UP) / 3
-        early = self.uss_between(WARM_UP, WARM_UP + third)
-        late = self.uss_between(self.age - third, self.age + 1)
+        early = self.rss_between(WARM_UP, WARM_UP + third)
+        late = self.rss_between(self.age - third, self.age + 1)
         return None if early is None or late is None else (early, late)
 
-    def uss_between(self, begin: float, end: float) -> float | None:
-        """Return the median of what it alone had at these ages; None: it was not seen then."""
-        found = [sample.uss for sample in self.samples if begin <= sample.age < end]
+    def rss_between(self, begin: float, end: float) -> float | None:
+        """Return the median of what it had at these ages; None: it was not seen then."""
+        found = [sample.rss for sample in self.samples if begin <= sample.age < end]
         return statistics.median(found) if found else None
 
     def __str__(self) -> str:
@@ -204,8 +207,8 @@ def check_memory(lives: Sequence[Life], supervisor: Life) -> list[str]:
 
 
 def _of_equal_age(lives: Sequence[Life]) -> list[float]:
-    found = (life.uss_between(WARM_UP, WARM_UP + EQUAL_AGE) for life in lives if life.age >= WARM_UP + EQUAL_AGE)
-    return [uss for uss in found if uss is not None]
+    found = (life.rss_between(WARM_UP, WARM_UP + EQUAL_AGE) for life in lives if life.age >= WARM_UP + EQUAL_AGE)
+    return [rss for rss in found if rss is not None]
 
 
 def check_descriptors(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[str]:
@@ -235,7 +238,7 @@ def check_log(log: ServerLog) -> list[str]:
 def print_memory(lives: Sequence[Life], supervisor: Life) -> None:
     """Print what was seen of memory."""
     old = [life for life in lives if life.growth is not None]
-    print(f"memory, {len(lives)} worker processes (kB that a process has alone)")
+    print(f"memory of {len(lives)} worker processes, of each with what it shares with the supervisor (kB)")
     for life in sorted(old, key=lambda life: -life.age)[:4]:
         assert life.growth is not None
         early, late = life.growth
@@ -246,4 +249,4 @@ def print_memory(lives: Sequence[Life], supervisor: Life) -> None:
             f"  at equal age: first {equal[0]:.0f}, last {equal[-1]:.0f} of {len(equal)} (bound: +{GENERATION_GROWTH})"
         )
     first, last = supervisor.samples[0].rss, supervisor.samples[-1].rss
-    print(f"  the supervisor, with what it shares: first {first}, last {last} (bound: +{SUPERVISOR_GROWTH})")
+    print(f"  the supervisor: first {first}, last {last} (bound: +{SUPERVISOR_GROWTH})")
