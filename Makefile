@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test test-cores lint format bench docs clean
+.PHONY: help install demo test test-cores lint format bench soak docs clean
 
 help:
 	@echo "make demo     run the main job: a server, a JSON-RPC service and SIP requests, drawn as ladders"
@@ -11,6 +11,7 @@ help:
 	@echo "make test-cores  only the tests of the protocol cores, without event loop or sockets"
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    the benchmarks, beside Kamailio and the Python peers where they are installed"
+	@echo "make soak     20 minutes of mixed load and faults at random, and whether anything is lost or left"
 	@echo "make docs     write the generated pages, and build the documentation into site/"
 	@echo "make install  only set up .venv"
 
@@ -53,8 +54,13 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/transactions.py
+	$(BIN)/python benchmarks/transactions.py --suspended 100000
+	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/rpc.py
 	$(BIN)/python benchmarks/shared_tables.py
+
+soak: install
+	$(BIN)/python benchmarks/soak.py
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'

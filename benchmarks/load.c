@@ -1,9 +1,11 @@
-/* load: keeps a number of SIP transactions outstanding over UDP and reports how they went.
+/* load: keeps a number of SIP transactions outstanding over UDP, or starts so many a second; reports how they went.
  *
- * It owns one connected UDP socket and a fixed table of slots; each slot has one transaction at a time and starts the
- * next as soon as a final answer has come. Requests look as SIPp writes them. An answer counts when its top branch is
- * the slot's present one and its status is final; 2xx is a success, any other final status a failure. Datagrams go
- * in and out in batches (recvmmsg, sendmmsg), so that the load takes little of the cores it shares with the server.
+ * It owns connected UDP sockets (one, unless told otherwise) and a fixed table of slots; each slot belongs to one of
+ * the sockets and has one transaction at a time. The next one is started as soon as a final answer has come, or, with
+ * a rate, when its time has come: every millisecond those that are due are sent. Requests look as SIPp writes them.
+ * An answer counts when its top branch is the slot's present one and its status is final; 2xx is a success, any other
+ * final status a failure. Datagrams go in and out in batches (recvmmsg, sendmmsg), so that the load takes little of
+ * the cores it shares with the server.
  *
  * It does no INVITE: there is no ACK here. Output: one line of JSON on stdout. Exit status 0 when every transaction
  * succeeded, 1 when one failed, 2 for wrong usage.
@@ -16,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -26,39 +29,49 @@ enum {
     REQUEST_SIZE = 1024,
     ANSWER_SIZE = 4096,
     LATENCY_LIMIT = 2000000, /* one histogram bucket a microsecond, up to two seconds; the last takes the rest */
-    TICK_US = 50000,
-    PAUSE_US = 5000, /* between the first batches of very many, so that they do not overflow the server's socket */
+    TICK_MS = 50,
+    PACE_MS = 1,
+    FIRST_RATE = 12800, /* a second: the first of each slot, so that very many do not overflow the server's socket */
+    MAX_SOCKETS = 1024,
 };
 
 struct slot {
     uint64_t first_sent; /* microseconds; 0 when the slot is idle */
     uint64_t last_sent;
     uint32_t sequence;
+    int socket;
     int length;
     int numbers[3]; /* where in `request` the eight hex digits of the sequence stand */
     char request[REQUEST_SIZE];
 };
 
+/* A socket, and what is to be sent on it with the next system call. */
+struct link {
+    int fd, queued;
+    struct mmsghdr outgoing[BATCH];
+    struct iovec iov[BATCH];
+};
+
 struct options {
     const char *method, *host, *user;
-    int port, outstanding;
-    double seconds;
+    int port, outstanding, sockets;
+    double seconds, rate;
     uint64_t transactions, retransmit_us, give_up_us;
 };
 
 static struct slot *slots;
-static struct options opt = {"OPTIONS", NULL, "sipp", 0, 64, 0, 0, 500000, 5000000};
+static struct link *links;
+static struct options opt = {"OPTIONS", NULL, "sipp", 0, 64, 1, 0, 0, 0, 500000, 5000000};
 static uint32_t run_id;
-static int fd;
+static int poller;
 
-static uint64_t started, succeeded, failed, retransmitted, strays, busy;
+/* The slots without a transaction, a ring: whichever has been so for longest goes first. */
+static int *idle, idle_head, idle_length;
+
+static uint64_t started, succeeded, failed, retransmitted, strays, busy, most_busy;
 static uint64_t began_at, ended_at;
 static int last_failure_status;
 static uint32_t histogram[LATENCY_LIMIT + 1];
-
-static struct mmsghdr outgoing[BATCH];
-static struct iovec outgoing_iov[BATCH];
-static int queued;
 
 static uint64_t now_us(void)
 {
@@ -76,7 +89,7 @@ static void die(const char *what)
 /* ---- requests -------------------------------------------------------------------------------------------------- */
 
 /* Writes the slot's request once; only the sequence number changes from one transaction to the next. */
-static void prepare(int index, int local_port)
+static void prepare(int index, int port)
 {
     static const char number[] = "########";
     struct slot *slot = &slots[index];
@@ -102,10 +115,10 @@ static void prepare(int index, int local_port)
         "%s%s"
         "Content-Length: %zu\r\n\r\n%s",
         opt.method, is_register ? "" : "service@", opt.host, opt.port,
-        local_port, run_id, index, number,
-        opt.user, local_port, index, number,
+        port, run_id, index, number,
+        opt.user, port, index, number,
         to, index, number, run_id,
-        opt.method, opt.user, local_port,
+        opt.method, opt.user, port,
         is_register ? "Expires: 3600\r\n" : "", *body ? "Content-Type: text/plain\r\n" : "",
         strlen(body), body);
     if (slot->length >= REQUEST_SIZE) {
@@ -143,11 +156,11 @@ static int read_hex(const char *from, int digits, uint32_t *value)
 
 /* ---- sending --------------------------------------------------------------------------------------------------- */
 
-static void flush(void)
+static void flush(struct link *link)
 {
     int done = 0;
-    while (done < queued) {
-        int n = sendmmsg(fd, outgoing + done, (unsigned)(queued - done), 0);
+    while (done < link->queued) {
+        int n = sendmmsg(link->fd, link->outgoing + done, (unsigned)(link->queued - done), 0);
         if (n > 0)
             done += n;
         else if (errno == ECONNREFUSED || errno == EINTR)
@@ -157,16 +170,24 @@ static void flush(void)
         else
             die("sendmmsg");
     }
-    queued = 0;
+    link->queued = 0;
+}
+
+static void flush_all(void)
+{
+    for (int i = 0; i < opt.sockets; i++)
+        if (links[i].queued)
+            flush(&links[i]);
 }
 
 static void send_slot(struct slot *slot)
 {
-    if (queued == BATCH)
-        flush();
-    outgoing_iov[queued].iov_base = slot->request;
-    outgoing_iov[queued].iov_len = (size_t)slot->length;
-    queued++;
+    struct link *link = &links[slot->socket];
+    if (link->queued == BATCH)
+        flush(link);
+    link->iov[link->queued].iov_base = slot->request;
+    link->iov[link->queued].iov_len = (size_t)slot->length;
+    link->queued++;
 }
 
 static void start_transaction(struct slot *slot, uint64_t now)
@@ -176,17 +197,41 @@ static void start_transaction(struct slot *slot, uint64_t now)
         write_hex(slot->request + slot->numbers[i], slot->sequence);
     slot->first_sent = slot->last_sent = now;
     started++;
-    busy++;
+    if (++busy > most_busy)
+        most_busy = busy;
     send_slot(slot);
 }
 
 /* ---- the run --------------------------------------------------------------------------------------------------- */
 
-static int may_start(uint64_t now)
+static int is_paced(void)
+{
+    return opt.rate > 0 || started < (uint64_t)opt.outstanding;
+}
+
+static int is_at_end(uint64_t now)
 {
     if (opt.transactions && started >= opt.transactions)
-        return 0;
-    return opt.seconds <= 0 || (double)(now - began_at) < opt.seconds * 1e6;
+        return 1;
+    return opt.seconds > 0 && (double)(now - began_at) >= opt.seconds * 1e6;
+}
+
+static void start_due(uint64_t now)
+{
+    while (idle_length && !is_at_end(now)) {
+        double rate = opt.rate > 0 ? opt.rate : FIRST_RATE;
+        if (is_paced() && (double)started >= (double)(now - began_at) * rate / 1e6 + 1)
+            return;
+        int index = idle[idle_head];
+        idle_head = (idle_head + 1) % opt.outstanding;
+        idle_length--;
+        start_transaction(&slots[index], now);
+    }
+}
+
+static void be_idle(int index)
+{
+    idle[(idle_head + idle_length++) % opt.outstanding] = index;
 }
 
 static void end_transaction(struct slot *slot, uint64_t now)
@@ -194,8 +239,7 @@ static void end_transaction(struct slot *slot, uint64_t now)
     slot->first_sent = 0;
     busy--;
     ended_at = now;
-    if (may_start(now))
-        start_transaction(slot, now);
+    be_idle((int)(slot - slots));
 }
 
 static void receive(char *data, int length, uint64_t now)
@@ -251,9 +295,10 @@ static void tick(uint64_t now)
 static void run(void)
 {
     static char buffers[BATCH][ANSWER_SIZE + 1];
+    struct epoll_event ready[MAX_SOCKETS];
     struct mmsghdr incoming[BATCH];
     struct iovec iov[BATCH];
-    uint64_t now = now_us(), next_tick = now + TICK_US;
+    uint64_t now = now_us(), next_tick = now + TICK_MS * 1000;
 
     memset(incoming, 0, sizeof incoming);
     for (int i = 0; i < BATCH; i++) {
@@ -261,31 +306,28 @@ static void run(void)
         iov[i].iov_len = ANSWER_SIZE;
         incoming[i].msg_hdr.msg_iov = &iov[i];
         incoming[i].msg_hdr.msg_iovlen = 1;
-        outgoing[i].msg_hdr.msg_iov = &outgoing_iov[i];
-        outgoing[i].msg_hdr.msg_iovlen = 1;
     }
     began_at = ended_at = now;
-    for (int i = 0; i < opt.outstanding && may_start(now); i++) {
-        if (i && i % BATCH == 0) {
-            flush();
-            usleep(PAUSE_US);
-            now = now_us();
-        }
-        start_transaction(&slots[i], now);
-    }
-    flush();
-    while (busy) {
-        int n = recvmmsg(fd, incoming, BATCH, MSG_WAITFORONE, NULL);
+    start_due(now);
+    flush_all();
+    while (busy || !is_at_end(now)) {
+        int events = epoll_wait(poller, ready, opt.sockets, is_paced() ? PACE_MS : TICK_MS);
         now = now_us();
-        if (n < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNREFUSED)
-            die("recvmmsg");
-        for (int i = 0; i < n; i++)
-            receive(buffers[i], (int)incoming[i].msg_len, now);
+        if (events < 0 && errno != EINTR)
+            die("epoll_wait");
+        for (int e = 0; e < events; e++) {
+            int n = recvmmsg((int)ready[e].data.fd, incoming, BATCH, MSG_DONTWAIT, NULL);
+            if (n < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNREFUSED)
+                die("recvmmsg");
+            for (int i = 0; i < n; i++)
+                receive(buffers[i], (int)incoming[i].msg_len, now);
+        }
         if (now >= next_tick) {
             tick(now);
-            next_tick = now + TICK_US;
+            next_tick = now + TICK_MS * 1000;
         }
-        flush();
+        start_due(now);
+        flush_all();
     }
 }
 
@@ -312,10 +354,11 @@ static void report(void)
     cpu = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6
           + (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
     printf("{\"method\": \"%s\", \"outstanding\": %d, \"seconds\": %.3f, \"transactions\": %llu, "
-           "\"per_second\": %.0f, \"failures\": %llu, \"last_failure_status\": %d, \"retransmissions\": %llu, "
+           "\"per_second\": %.0f, \"most_at_once\": %llu, \"failures\": %llu, \"last_failure_status\": %d, \"retransmissions\": %llu, "
            "\"strays\": %llu, \"p50_us\": %u, \"p99_us\": %u, \"own_cpu_us\": %.2f}\n",
            opt.method, opt.outstanding, seconds, (unsigned long long)all,
-           seconds > 0 ? (double)succeeded / seconds : 0.0, (unsigned long long)failed, last_failure_status,
+           seconds > 0 ? (double)succeeded / seconds : 0.0, (unsigned long long)most_busy, (unsigned long long)failed,
+           last_failure_status,
            (unsigned long long)retransmitted, (unsigned long long)strays, percentile(0.5), percentile(0.99),
            all ? cpu / (double)all : 0.0);
 }
@@ -323,19 +366,45 @@ static void report(void)
 static void usage(void)
 {
     fprintf(stderr, "usage: load [-m OPTIONS|MESSAGE|REGISTER] [-c OUTSTANDING] [-d SECONDS] [-n TRANSACTIONS]\n"
-                    "            [-u FROM_USER] [-r RETRANSMIT_MS] [-g GIVE_UP_MS] HOST PORT\n"
-                    "-r 0: never retransmit. At least one of -d and -n.\n");
+                    "            [-u FROM_USER] [-r RETRANSMIT_MS] [-g GIVE_UP_MS] [-s SOCKETS] [-R RATE] HOST PORT\n"
+                    "-r 0: never retransmit. At least one of -d and -n.\n"
+                    "-R: so many a second are started, at most OUTSTANDING at once; without it always as many.\n");
     exit(2);
+}
+
+static void open_link(struct link *link, const struct sockaddr_in *remote)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int buffer = 8 << 20;
+
+    link->fd = event.data.fd = socket(AF_INET, SOCK_DGRAM, 0);
+    if (setsockopt(link->fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer))
+        setsockopt(link->fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+    if (connect(link->fd, (const struct sockaddr *)remote, sizeof *remote))
+        die("connect");
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, link->fd, &event))
+        die("epoll_ctl");
+    for (int i = 0; i < BATCH; i++) {
+        link->outgoing[i].msg_hdr.msg_iov = &link->iov[i];
+        link->outgoing[i].msg_hdr.msg_iovlen = 1;
+    }
+}
+
+static int local_port(const struct link *link)
+{
+    struct sockaddr_in local;
+    socklen_t size = sizeof local;
+    if (getsockname(link->fd, (struct sockaddr *)&local, &size))
+        die("getsockname");
+    return ntohs(local.sin_port);
 }
 
 int main(int argc, char **argv)
 {
-    struct sockaddr_in local = {.sin_family = AF_INET}, remote = {.sin_family = AF_INET};
-    socklen_t size = sizeof local;
-    struct timeval wake = {.tv_usec = TICK_US};
-    int choice, buffer = 8 << 20;
+    struct sockaddr_in remote = {.sin_family = AF_INET};
+    int choice;
 
-    while ((choice = getopt(argc, argv, "m:c:d:n:u:r:g:")) != -1)
+    while ((choice = getopt(argc, argv, "m:c:d:n:u:r:g:s:R:")) != -1)
         switch (choice) {
         case 'm': opt.method = optarg; break;
         case 'c': opt.outstanding = atoi(optarg); break;
@@ -344,10 +413,12 @@ int main(int argc, char **argv)
         case 'u': opt.user = optarg; break;
         case 'r': opt.retransmit_us = strtoull(optarg, NULL, 10) * 1000; break;
         case 'g': opt.give_up_us = strtoull(optarg, NULL, 10) * 1000; break;
+        case 's': opt.sockets = atoi(optarg); break;
+        case 'R': opt.rate = atof(optarg); break;
         default: usage();
         }
-    if (argc - optind != 2 || opt.outstanding < 1 || opt.outstanding > 0xffffff
-        || (opt.seconds <= 0 && !opt.transactions))
+    if (argc - optind != 2 || opt.outstanding < 1 || opt.outstanding > 0xffffff || opt.sockets < 1
+        || opt.sockets > MAX_SOCKETS || opt.rate < 0 || (opt.seconds <= 0 && !opt.transactions))
         usage();
     opt.host = argv[optind];
     opt.port = atoi(argv[optind + 1]);
@@ -355,22 +426,20 @@ int main(int argc, char **argv)
     if (inet_pton(AF_INET, opt.host, &remote.sin_addr) != 1)
         usage();
 
-    fd = socket(AF_INET, SOCK_DGRAM, 0);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wake, sizeof wake);
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer))
-        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
-    inet_pton(AF_INET, "127.0.0.1", &local.sin_addr);
-    if (bind(fd, (struct sockaddr *)&local, sizeof local) || getsockname(fd, (struct sockaddr *)&local, &size))
-        die("bind");
-    if (connect(fd, (struct sockaddr *)&remote, sizeof remote))
-        die("connect");
-
+    poller = epoll_create1(0);
     run_id = (uint32_t)now_us() ^ (uint32_t)getpid() << 20;
+    links = calloc((size_t)opt.sockets, sizeof *links);
     slots = calloc((size_t)opt.outstanding, sizeof *slots);
-    if (!slots)
+    idle = calloc((size_t)opt.outstanding, sizeof *idle);
+    if (!links || !slots || !idle)
         die("calloc");
-    for (int i = 0; i < opt.outstanding; i++)
-        prepare(i, ntohs(local.sin_port));
+    for (int i = 0; i < opt.sockets; i++)
+        open_link(&links[i], &remote);
+    for (int i = 0; i < opt.outstanding; i++) {
+        slots[i].socket = i % opt.sockets;
+        prepare(i, local_port(&links[slots[i].socket]));
+        be_idle(i);
+    }
     run();
     report();
     return failed != 0;

@@ -2,7 +2,8 @@
  *
  * One thread, one epoll loop, many connections. A request is a netstring whose object has an integer "id" among its
  * own members (at any place, with any white space); one without is a notification and gets no answer. All that came
- * in one read is answered in one write. Prints "listening PORT" when it is ready; ends when stdin is closed.
+ * in one read is answered in one write. Prints "listening PORT" when it is ready; ends when stdin is closed, and then
+ * prints "held N": how many delayed answers waited at once, at most.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -41,7 +42,7 @@ static const char *result = "{\"name\":\"Petros\",\"contact\":\"sip:petros@127.0
 static uint64_t delay_us;
 static int poller;
 static struct delayed *ring;
-static size_t ring_size, ring_head, ring_length;
+static size_t ring_size, ring_head, ring_length, most_held;
 
 static uint64_t now_us(void)
 {
@@ -110,6 +111,8 @@ static void delay(struct connection *c, long long id)
     }
     ring[(ring_head + ring_length++) % ring_size] = (struct delayed){now_us() + delay_us, c, id};
     c->holes++;
+    if (ring_length > most_held)
+        most_held = ring_length;
 }
 
 static void release(struct connection *c)
@@ -293,8 +296,10 @@ int main(int argc, char **argv)
             if (who == &listener_mark)
                 accept_connection(listener);
             else if (who == &stdin_mark) {
-                if (read(0, &byte, 1) <= 0)
+                if (read(0, &byte, 1) <= 0) {
+                    printf("held %zu\n", most_held);
                     return 0;
+                }
             } else {
                 struct connection *c = who;
                 if (events[i].events & EPOLLOUT) {

@@ -1,8 +1,10 @@
-"""What all tests share: the mark of those that start real processes, and how many examples property tests try.
+"""What all tests share: the mark of those that start real processes, and what only runs when it is asked for.
 
-Few examples by default, so that a run is quick; many in CI, or when asked for:
+Property tests try few examples by default, so that a run is quick; many in CI, or when asked for:
 
     HYPOTHESIS_PROFILE=thorough make test
+
+`--soak` runs the scenario that takes a minute; CI does, too.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ settings.register_profile("thorough", max_examples=300, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "thorough" if os.environ.get("CI") else "quick"))
 
 SCENARIOS = Path(__file__).parent / "scenarios"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="run the soak of a minute, too (tests/scenarios/test_soak.py)")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -176,7 +176,7 @@ class Server:
         return found  # type: ignore[return-value]
 
     def check_balance(self) -> None:
-        """Check that every request is accounted for: whatever a test did, none may be counted twice or not at all."""
+        """Check that all requests and transactions are accounted for: none may be counted twice or not at all."""
         if self._core is None or not self.is_balanced:
             return
         counters = self._core.services.statistics()
@@ -184,6 +184,8 @@ class Server:
         waiting = sum(context.kind is not RouteKind.EVENT for context in contexts)
         ends = {name: counters[name] for name in REQUEST_ENDS}
         assert counters["core:rcv_requests"] == sum(ends.values()) + waiting, (counters, waiting)
+        live = sum(transaction.user is not None for transaction in self._core._table)
+        assert counters["tm:live"] == live, (counters, live)
 
     def stat(self, name: str) -> int:
         return self.core.services.statistics()[name]

@@ -86,8 +86,8 @@ class Replier:
             return False
         self._stats.tm_replies += 1
         if status >= 200:
+            self._stats.completed += 1
             self._answered(context)
-            self._stats.tm_finals += 1
             if status < 300 and isinstance(transaction, InviteServerTransaction):
                 self._accepted(request, transaction)
             if context.suspension is not None:

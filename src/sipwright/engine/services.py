@@ -220,6 +220,7 @@ class WorkerServices:
                 self.trace("release", context, {})
             transaction.terminate()
             context.transaction = None
+            self.stats.released += 1
         return True
 
     def transaction_label(self, context: Context) -> tuple[int, int] | None:
@@ -415,12 +416,11 @@ class WorkerServices:
         context.message = message
 
     def _read_live(self) -> dict[str, int]:
-        table = self._table
-        # Not by looking at each: a million takes 0.1 s.
-        completed = self.stats.tm_finals - table.ended_completed
+        table, stats = self._table, self.stats
         return {
             "tm:current": table.live,
-            "tm:live": table.live - completed,
+            # Not by asking each: 0.14 s for the 1.4 million of 32 seconds under load, and it is asked once a second.
+            "tm:live": table.created - stats.completed - stats.released,
             "tm:created": table.created,
             "tm:ended": table.ended,
             "tm:absorbed": table.absorbed,

@@ -18,8 +18,9 @@ NAMES = {
     "unanswered": "core:unanswered",
     "sent_replies": "sl:sent_replies",
     "tm_replies": "tm:sent_replies",
-    "tm_finals": "tm:completed",
     "absorbed_acks": "tm:absorbed_acks",
+    "completed": "tm:completed",
+    "released": "tm:released",
     "cancelled": "tm:cancelled",
     "overdue": "tm:overdue",
     "refused": "tm:refused",
@@ -39,7 +40,8 @@ class Counters:
 
     Every request is accounted for: received_requests are the absorbed ones (`tm:absorbed`, absorbed_acks), the acks
     that reached the script, the answered (finally) and the dropped ones (left without an answer by the script), and
-    those that are still being handled.
+    those that are still being handled. Every transaction is, too: the created ones are completed (answered finally),
+    released (ended without an answer), or live.
     """
 
     __slots__ = tuple(NAMES)
@@ -60,8 +62,9 @@ class Counters:
     unanswered: int
     sent_replies: int
     tm_replies: int
-    tm_finals: int
     absorbed_acks: int
+    completed: int
+    released: int
     cancelled: int
     overdue: int
     refused: int

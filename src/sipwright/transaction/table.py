@@ -25,11 +25,11 @@ class TransactionTable:
 
     Also the requests that are held, because it is not known yet whether they get a transaction.
 
-    The host's `ended` has to call `remove`. `created`, `ended`, `ended_completed` (those that had a final response) and
-    `absorbed` (retransmissions, and ACKs that belong to a transaction) only grow; `live` is how many there are now, and
-    so is the length of `keys`, without a call. Of 2xx that wait for their ACK there are at most `max_unacknowledged`:
-    one more ends the repetition of the oldest, which `given_up` counts. `weight` is how much more than their number the
-    transactions of large requests count, which keep more than others: 1 for each KB.
+    The host's `ended` has to call `remove`. `created`, `ended` and `absorbed` (retransmissions, and ACKs that belong
+    to a transaction) only grow; `live` is how many there are now, and so is the length of `keys`, without a call. Of
+    2xx that wait for their ACK there are at most `max_unacknowledged`: one more ends the repetition of the oldest, which
+    `given_up` counts. `weight` is how much more than their number the transactions of large requests count, which keep
+    more than others: 1 for each KB.
     """
 
     __slots__ = (
@@ -41,7 +41,6 @@ class TransactionTable:
         "_unacknowledged",
         "absorbed",
         "created",
-        "ended_completed",
         "given_up",
         "keys",
         "max_unacknowledged",
@@ -60,7 +59,6 @@ class TransactionTable:
         self._new_key = b""
         self.created = 0
         self.absorbed = 0
-        self.ended_completed = 0
         self.given_up = 0
         self.max_unacknowledged = sys.maxsize
         self.keys: KeysView[bytes] = self._transactions.keys()
@@ -144,8 +142,6 @@ class TransactionTable:
     def remove(self, transaction: AnyServerTransaction) -> None:
         """Forget a transaction that has ended."""
         del self._transactions[transaction.key]
-        if transaction.status >= 200:
-            self.ended_completed += 1
         if self._surplus:
             self.weight -= self._surplus.pop(transaction.key, 0)
 

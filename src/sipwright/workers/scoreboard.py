@@ -1,7 +1,7 @@
 """The counters of all workers, where each of them can read them: owns a piece of memory that the processes share.
 
 Each process writes its own place and reads the others'. A place has two halves, and a byte that says which one is
-whole: a reader that is overtaken by two writes gets nothing from that place, and the next time it does.
+whole. A reader that is overtaken by two writes knows it by a checksum, and reads again.
 What a worker counted before it ended is kept in a place of its own, which the supervisor writes.
 """
 
@@ -10,15 +10,18 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterator
+from zlib import crc32
 
 import msgspec
 
 from sipwright.engine.stats import GAUGES
 
-# A half: length and bytes. Some hundred counters take 4 KB.
+# A half: length, checksum and bytes. Some hundred counters take 4 KB.
 HALF = 16 * 1024
 PLACE = 1 + 2 * HALF
-_SIZE = struct.Struct("=I")
+_HEAD = struct.Struct("=II")
+# Writes are a second apart: a reader is not overtaken twice.
+TRIES = 3
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[str, int]).decode
@@ -36,26 +39,27 @@ class Scoreboard:
     def write(self, place: int, counters: dict[str, int]) -> None:
         """Write a place, which nobody else writes. Counters that do not fit are left out altogether."""
         data = _encode(counters)
-        if len(data) > HALF - _SIZE.size:
+        if len(data) > HALF - _HEAD.size:
             data = _encode({})
         start = place * PLACE
         half = 1 - self._memory[start]
         at = start + 1 + half * HALF
-        _SIZE.pack_into(self._memory, at, len(data))
-        self._memory[at + _SIZE.size : at + _SIZE.size + len(data)] = data
+        _HEAD.pack_into(self._memory, at, len(data), crc32(data))
+        self._memory[at + _HEAD.size : at + _HEAD.size + len(data)] = data
         self._memory[start] = half
 
     def read(self, place: int) -> dict[str, int]:
         """Return the counters of a place; none where nothing was written."""
         start = place * PLACE
-        at = start + 1 + self._memory[start] * HALF
-        (length,) = _SIZE.unpack_from(self._memory, at)
-        if not 0 < length <= HALF - _SIZE.size:
-            return {}
-        try:
-            return _decode(self._memory[at + _SIZE.size : at + _SIZE.size + length])
-        except msgspec.MsgspecError:
-            return {}
+        for _ in range(TRIES):
+            at = start + 1 + self._memory[start] * HALF
+            length, checksum = _HEAD.unpack_from(self._memory, at)
+            if not length:
+                break
+            data = self._memory[at + _HEAD.size : at + _HEAD.size + min(length, HALF - _HEAD.size)]
+            if crc32(data) == checksum:
+                return _decode(data)
+        return {}
 
     def others(self, place: int) -> Iterator[dict[str, int]]:
         """Give the counters of all places but one."""

@@ -147,7 +147,7 @@ class Supervisor:
                     pid_file.write(identity)
                 become(identity)
                 remove_leftovers()
-                gc.freeze()
+                _collect()
                 for slot in self._slots:
                     self._start_worker(slot)
                 self._timers.start(STATUS_INTERVAL, self._tend)
@@ -439,10 +439,7 @@ class Supervisor:
         else:
             configuration.generation = self._current.generation + 1
             self._next = configuration
-            # The scripts of earlier reloads are let go: each leaves 0.1 MB and more, which the workers would inherit.
-            gc.unfreeze()
-            gc.collect()
-            gc.freeze()
+            _collect()
             for slot in self._slots:
                 self._start_worker(slot)
             return
@@ -559,6 +556,16 @@ def worker_count(options: Options, script: Script) -> int:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _collect() -> None:
+    """Free what is not needed any more (the script before the one that is being replaced); the rest workers inherit.
+
+    To be called before forks only: the collector writes to all that it walks, so that it is not shared any more.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _counters_text(counters: dict[str, int]) -> str:
