@@ -17,7 +17,7 @@ MODULES = frozenset(
     ims_qos ims_registrar_pcscf ims_registrar_scscf ims_usrloc_pcscf ims_usrloc_scscf influxdbc inventory
     janssonrpcc json_pua jwt kafka kazoo keepalive lcr ldap log_custom lost lrkproxy mangler matrix mediaproxy
     memcached misc_radius misctest mohqueue mqtt mqueue msilo msrp mtree nat_traversal nathelper ndb_cassandra
-    ndb_mongodb ndb_redis nosip ntrc nsq osp outbound p_usrloc path pdb pdt peerstate permissions phonenum pike
+    ndb_mongodb nosip ntrc nsq osp outbound p_usrloc path pdb pdt peerstate permissions phonenum pike
     pipelimit posops prefix_route presence presence_dialoginfo presence_mwi presence_profile presence_reginfo
     presence_xml print print_lib pua pua_bla pua_dialoginfo pua_json pua_mi pua_reginfo pua_rpc pua_usrloc pua_xmpp
     pv_headers qos rabbitmq ratelimit regex registrar rls rr rtimer rtjson rtp_media_server rtpengine rtpproxy ruxc
