@@ -54,6 +54,7 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/transactions.py
 	$(BIN)/python benchmarks/rpc.py
+	$(BIN)/python benchmarks/shared_tables.py
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -231,3 +232,53 @@ def test_a_module_that_only_manages_kamailio_is_accepted_with_a_note(registry: R
 )
 def test_functions_that_cannot_be_here_are_told_so(name: str, message: str) -> None:
     assert absent.said_of_function(name) == message
+
+
+def test_the_life_of_modules_has_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[tuple[str, str]] = []
+
+    class First(Module):
+        name = "first"
+
+        def mod_init(self) -> None:
+            happened.append((self.name, "mod_init"))
+
+        def child_init(self, services: Any) -> None:
+            happened.append((self.name, "child_init"))
+
+        def ready(self) -> None:
+            happened.append((self.name, "ready"))
+
+        async def destroy(self) -> None:
+            happened.append((self.name, "destroy"))
+
+        def mod_destroy(self, shared_store: Any) -> None:
+            assert shared_store is open_store
+            happened.append((self.name, "mod_destroy"))
+
+    class Second(First):
+        name = "second"
+
+    def open_store(_name: str) -> Any:
+        raise AssertionError("no store is asked for")
+
+    registry = Registry(Settings())
+    monkeypatch.setattr(registry_file, "find_module", {"first": First, "second": Second}.get)
+    registry.load_module("first")
+    registry.load_module("second")
+    registry.mod_init()
+    registry.child_init(None)  # type: ignore[arg-type]
+    asyncio.run(registry.destroy())
+    registry.mod_destroy(open_store)
+    assert happened == [
+        ("first", "mod_init"),
+        ("second", "mod_init"),
+        ("first", "child_init"),
+        ("second", "child_init"),
+        ("first", "ready"),
+        ("second", "ready"),
+        ("second", "destroy"),
+        ("first", "destroy"),
+        ("first", "mod_destroy"),
+        ("second", "mod_destroy"),
+    ]

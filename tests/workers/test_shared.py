@@ -277,6 +277,29 @@ def test_a_reader_that_died_is_cleared_when_there_is_no_room(path: Path, reader:
         store.set("k", "x" * 4000, None, renew=True)
 
 
+def read_when_it_has_grown(path: Path, steps: Any) -> None:
+    with opened(path, size=1 << 20) as store:
+        store.set("first", 1, None, renew=True)
+        steps[0] = 1
+        wait_until(lambda: steps[0] == 2)
+        found = store.get("last"), store.count()
+        store.delete("first")
+        steps[0] = 3 if found == (1, 52) else 4
+        time.sleep(SECONDS)
+
+
+def test_a_worker_of_an_older_script_follows_a_larger_limit(path: Path) -> None:
+    steps = RawArray("i", 1)
+    with worker(read_when_it_has_grown, path, steps):
+        wait_until(lambda: steps[0] == 1)
+        with opened(path, size=256 << 20) as store:
+            store.load((f"k{number}", "x" * (1 << 20), None) for number in range(50))
+            store.set("last", 1, None, renew=True)
+            steps[0] = 2
+            wait_until(lambda: steps[0] > 2)
+            assert [steps[0], store.get("first"), store.get("last")] == [3, None, 1]
+
+
 # ---- the directory
 
 

@@ -115,14 +115,21 @@ class Environment:
         return self.change(table, work)
 
     def again(self, table: str, work: Callable[[lmdb.Transaction[bytes]], T], error: lmdb.Error, *, write: bool) -> T:
-        """Do what failed once more if processes that died were in the way."""
-        if isinstance(error, (lmdb.MapFullError, lmdb.ReadersFullError)) and self._env.reader_check():
+        """Do what failed once more if that may help."""
+        if self._has_made_way(error):
             try:
                 with self.begin(write=write) as txn:
                     return work(txn)
             except lmdb.Error as second:
                 error = second
         raise self._failure(table, f"{self._env.path()}: {error}") from error
+
+    def _has_made_way(self, error: lmdb.Error) -> bool:
+        if isinstance(error, lmdb.MapResizedError):
+            # A worker of another script, with a larger shm_mem_size, has used that.
+            self._env.set_mapsize(0)
+            return True
+        return isinstance(error, (lmdb.MapFullError, lmdb.ReadersFullError)) and self._env.reader_check() > 0
 
     def tend(self) -> None:
         """Clear the readers that died, now and then."""

@@ -12,7 +12,7 @@ from sipwright.modules.htable.locking import TableLocks
 from sipwright.modules.htable.variables import TableVariables
 
 
-class Htable(TableVariables, TableFunctions, TableLocks, TableIterators):
+class Htable(TableIterators, TableLocks, TableFunctions, TableVariables):
     """Shared tables."""
 
     name = "htable"

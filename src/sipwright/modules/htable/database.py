@@ -156,7 +156,7 @@ class Database:
             yield key + self._size_suffix, size, autoexpire
 
     def _moment(self, ttl: float | None, now: float) -> int:
-        return 0 if ttl is None or not self._keeps_moments else round(now + ttl)
+        return 0 if ttl is None or not self._keeps_moments else int(now + ttl)
 
     # ---- the database
 

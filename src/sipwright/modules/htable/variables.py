@@ -68,7 +68,10 @@ class TableVariables(Tables):
 
     @pvar_factory("shtcn")
     def pv_shtcn(self, use: VariableUse) -> Variable:
-        """How many keys match: `$shtcn(table=>^a)`; see `count_test`."""
+        """How many keys match: `$shtcn(table=>^a)`.
+
+        `**` is all, `==x` equal, `%~x` begins with, `~%x` ends with, `~~re` or any other text matches.
+        """
         table, pattern = self.table_and_key(use)
 
         def test_of(ctx: Context) -> Test | None:
@@ -79,7 +82,7 @@ class TableVariables(Tables):
 
     @pvar_factory("shtcv")
     def pv_shtcv(self, use: VariableUse) -> Variable:
-        """How many values match: `$shtcv(table=>==up)`; see `count_test`."""
+        """How many values match: `$shtcv(table=>==up)`; as `$shtcn`, and `eq7` is the integer 7."""
         table, pattern = self.table_and_key(use)
 
         def test_of(ctx: Context) -> Test | None:
