@@ -295,6 +295,9 @@ class FakeNamespace:
     def event_routes(self) -> Iterable[str]:
         return ("fake:start", "tm:local-request")
 
+    def event_route_note(self, name: str) -> str | None:
+        return "it is switched off" if name == "tm:local-request" else None
+
     def elsewhere(self, what: NameClass, name: str) -> str | None:
         return "it is in module other, which is not loaded" if name == "other_function" else None
 

@@ -248,6 +248,9 @@ class OpenNamespace:
     def event_routes(self) -> list[str]:
         return ["htable:mod-init", "tm:local-request"]
 
+    def event_route_note(self, name: str) -> str | None:
+        return None
+
     def elsewhere(self, _what: str, _name: str) -> str | None:
         return None
 

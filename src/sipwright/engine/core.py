@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from sipwright.engine.receive import HandOver, Receiver
 from sipwright.engine.run import Runner
@@ -22,6 +22,19 @@ from sipwright.timerqueue import TimerQueue
 from sipwright.transaction.table import TransactionTable
 
 SWEEP_INTERVAL = 1.0
+
+
+class RedisClients(Protocol):
+    """The clients of Redis servers: `sipwright.redis.client.Clients`, or fakes."""
+
+    def open(self, address: Any, **settings: Any) -> Any:
+        """Return the client of a server."""
+
+    def counters(self) -> dict[str, int]:
+        """Return what they count, by public name."""
+
+    async def close(self) -> None:
+        """Close all of them, each after its pending replies."""
 
 
 class Core:
@@ -50,7 +63,7 @@ class Core:
         first_label: int = 0,
         rpc_client: Callable[..., Any],
         shared_store: Callable[[str], Store] | None = None,
-        redis: Clients | None = None,
+        redis: RedisClients | None = None,
         log: logging.Logger,
         trace: Trace | None = None,
         event_log: Trace | None = None,

@@ -169,6 +169,9 @@ class Binder:
     def _check_event_route(self, block: RouteBlock) -> None:
         known = set(self._namespace.event_routes())
         if block.name in known or not block.name:
+            note = self._namespace.event_route_note(block.name)
+            if note is not None:
+                self.notes.append(f"{block.at}: {note}")
             return
         close = suggest(block.name, known)
         if close is not None:

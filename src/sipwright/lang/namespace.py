@@ -197,6 +197,9 @@ class Namespace(Protocol):
     def event_routes(self) -> Iterable[str]:
         """Return the names of the event routes that something may run, `"tm:local-request"` for one."""
 
+    def event_route_note(self, name: str) -> str | None:
+        """Say why one of these event routes will not run all the same, with the parameters that were taken."""
+
     def elsewhere(self, what: NameClass, name: str) -> str | None:
         """Say where else an unknown name is, `it is in module xlog, which is not loaded ...`; None: nowhere."""
 

@@ -8,13 +8,15 @@ message has gone, when its worker died, and in any case LOCK_SECONDS after it wa
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from itertools import count
+from typing import Protocol
 
 from sipwright.errors import StoreError
 from sipwright.script.context import Context
 from sipwright.script.services import Services
 from sipwright.script.store import Store
-from sipwright.script.suspend import Suspension
+from sipwright.script.suspend import Wait
 
 # As long as a script may be suspended, by default.
 LOCK_SECONDS = 60.0
@@ -25,6 +27,20 @@ TIDY_INTERVAL = 1.0
 
 # Where a context has its holder.
 HOLDER = "locks"
+
+
+class Lockable(Protocol):
+    """Where a lock is, as far as giving it back goes: a store, or the locks that are elsewhere."""
+
+    def unlock(self, key: str, holder: str) -> bool:
+        """Give a lock back that was taken once."""
+
+
+class RemoteLocks(Lockable, Protocol):
+    """Locks that are not in this server: who takes one waits for the answer."""
+
+    async def take_lock(self, ctx: Context, key: str, holder: str, seconds: float) -> bool | None:
+        """Take a lock, as `Store.lock`; None: it cannot be asked for."""
 
 
 class Locks:
@@ -38,7 +54,7 @@ class Locks:
         self._is_tidying = False
         # How many holders there are, and those that have gone without having given everything back.
         self.holders = 0
-        self.forgotten: list[tuple[str, dict[tuple[Store, str], int]]] = []
+        self.forgotten: list[tuple[str, dict[tuple[Lockable, str], int]]] = []
 
     def try_lock(self, ctx: Context, store: Store, key: str) -> bool:
         """Take a lock, if nobody else has it. A message may take one several times, and give it back as often."""
@@ -54,10 +70,31 @@ class Locks:
 
     async def lock(self, ctx: Context, store: Store, key: str, what: str) -> bool:
         """Take a lock, waited for. False: it did not come free in time, which is logged as of `what`."""
+
+        async def take() -> bool:
+            return self.try_lock(ctx, store, key)
+
+        return await self._wait_for(ctx, take, what)
+
+    async def lock_remote(self, ctx: Context, store: RemoteLocks, key: str, what: str) -> bool:
+        """Take a lock that is elsewhere, as `lock`. False also when it cannot be asked for."""
+
+        async def take() -> bool | None:
+            holder = self._holder(ctx)
+            taken = await store.take_lock(ctx, key, holder.name, LOCK_SECONDS)
+            if taken:
+                holder.held[store, key] = holder.held.get((store, key), 0) + 1
+            return taken
+
+        return await self._wait_for(ctx, take, what)
+
+    async def _wait_for(self, ctx: Context, take: Callable[[], Awaitable[bool | None]], what: str) -> bool:
         services = self._services
         until = services.clock() + WAIT_SECONDS
         looks = 0
-        while not self.try_lock(ctx, store, key):
+        while not (taken := await take()):
+            if taken is None:
+                return False
             # Meanwhile anything may have happened to other messages; this one goes on, or it does not get here.
             if services.clock() >= until or not await self._pause(ctx, PAUSES[min(looks, len(PAUSES) - 1)]):
                 services.log.error("%s: somebody else has the lock, going on without it", what)
@@ -65,12 +102,12 @@ class Locks:
             looks += 1
         return True
 
-    def holds(self, ctx: Context, store: Store, key: str) -> bool:
+    def holds(self, ctx: Context, store: Lockable, key: str) -> bool:
         """Tell whether a message has taken a lock that it has not given back."""
         holder = None if ctx.extra is None else ctx.extra.get(HOLDER)
         return holder is not None and (store, key) in holder.held
 
-    def unlock(self, ctx: Context, store: Store, key: str, what: str) -> bool:
+    def unlock(self, ctx: Context, store: Lockable, key: str, what: str) -> bool:
         """Give a lock back. False: somebody else has taken it over, which is logged as of `what`."""
         if not self.holds(ctx, store, key):
             return True
@@ -87,15 +124,15 @@ class Locks:
 
     async def _pause(self, ctx: Context, seconds: float) -> bool:
         """Let the worker do other things for a while. False: this message cannot wait."""
-        suspension = Suspension(ctx)
-        if not self._services.suspend(suspension):
+        wait = Wait(ctx)
+        if not self._services.hold(wait):
             return False
-        self._services.timers.start(seconds, self._go_on, suspension)
-        await suspension
+        self._services.timers.start(seconds, self._go_on, wait)
+        await wait
         return True
 
-    def _go_on(self, suspension: Suspension) -> None:
-        self._services.resume(suspension, 1)
+    def _go_on(self, wait: Wait) -> None:
+        self._services.go_on(wait, None)
 
     # ---- what scripts forget
 
@@ -131,7 +168,7 @@ class Holder:
     def __init__(self, locks: Locks, name: str) -> None:
         self._locks = locks
         self.name = name
-        self.held: dict[tuple[Store, str], int] = {}
+        self.held: dict[tuple[Lockable, str], int] = {}
         locks.holders += 1
 
     def __del__(self) -> None:

@@ -237,6 +237,10 @@ class Module:
     def __init__(self, require: Callable[[str], Any]) -> None:
         self.require = require
 
+    def event_route_note(self, _name: str) -> str | None:
+        """Say why an event route that the script has will not run, with the parameters that are set; None: it will."""
+        return None
+
     def mod_init(self) -> None:
         """Check what can be checked once all parameters are known."""
 

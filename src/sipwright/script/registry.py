@@ -229,6 +229,13 @@ class Registry:
         """Return the event routes that loaded modules may run."""
         return [name for module in self.modules.values() for name in module.event_routes]
 
+    def event_route_note(self, name: str) -> str | None:
+        """Say why an event route will not run."""
+        for module in self.modules.values():
+            if name in module.event_routes and (note := module.event_route_note(name)) is not None:
+                return note
+        return None
+
     def names(self, what: NameClass) -> Iterable[str]:
         """Return all known names of a class, those of modules that are not loaded too. Only on the way to an error."""
         if what == "module":

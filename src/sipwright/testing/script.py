@@ -31,6 +31,7 @@ from sipwright.sip import build
 from sipwright.sip.message import Response
 from sipwright.sip.parse import parse
 from sipwright.testing.clock import FakeClock
+from sipwright.testing.fakeredis import FakeRedis
 
 SERVER = ("127.0.0.1", 5060)
 CLIENT = ("127.0.0.1", 5070)
@@ -206,7 +207,8 @@ class ScriptedClient:
 class ScriptDriver:
     """A server with one script, driven by a test.
 
-    `rpc` maps method names to answers, or is a function of method and params; None: no service is connected.
+    `rpc` maps method names to answers, or is a function of method and params; None: no service is connected. `redis`
+    stands for all Redis servers that the script names, an empty one if none is given.
     `defines` are as from `#!define`. ConfigErrors: the script is wrong.
 
     `receive` gives it a SIP request and returns the replies to it; `advance` lets time pass. What happened is in
@@ -214,9 +216,18 @@ class ScriptDriver:
     server, without their level).
     """
 
-    def __init__(self, script: str, *, rpc: Services | None = None, defines: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        script: str,
+        *,
+        rpc: Services | None = None,
+        redis: FakeRedis | None = None,
+        defines: Mapping[str, str] | None = None,
+    ) -> None:
         self.clock = FakeClock(1000.0)
         self.log: list[str] = []
+        self.redis = FakeRedis() if redis is None else redis
+        self.redis.clock = self.clock.time
         self._rpc = rpc
         self._socket = Replies()
         self._clients: list[ScriptedClient] = []
@@ -229,10 +240,12 @@ class ScriptDriver:
             clock=self.clock.time,
             tag_prefix="test",
             rpc_client=self._make_client,
+            redis=self.redis,
             log=_logger(self.log),
             trace=self._trace,
         )
         self._core.start()
+        self.redis.deliver()
 
     def receive(self, request: bytes | str, source: Address = CLIENT) -> list[Response]:
         """Give the server one datagram, let every scripted answer come in, and return what was sent meanwhile."""
@@ -298,8 +311,12 @@ class ScriptDriver:
         return self._core.services.statistics()
 
     def _deliver(self) -> None:
-        for client in self._clients:
-            client.deliver()
+        # What goes on with a reply of Redis may call a service, and the other way round.
+        while True:
+            for client in self._clients:
+                client.deliver()
+            if not self.redis.deliver():
+                return
 
     def _make_client(
         self, servers: str, *, groups: Mapping[str, Any] | None = None, **_settings: Any
@@ -318,6 +335,7 @@ def run_script(
     request: bytes | str,
     *,
     rpc: Services | None = None,
+    redis: FakeRedis | None = None,
     defines: Mapping[str, str] | None = None,
     seconds: float = 61.0,
 ) -> ScriptDriver:
@@ -325,7 +343,7 @@ def run_script(
 
     Arguments and result are as for `ScriptDriver`; ask it for `status`, `replies`, `calls` and so on.
     """
-    driver = ScriptDriver(script, rpc=rpc, defines=defines)
+    driver = ScriptDriver(script, rpc=rpc, redis=redis, defines=defines)
     driver.receive(request)
     end = driver.clock.now + seconds
     while driver.is_suspended and driver.clock.now < end:

@@ -27,9 +27,9 @@ class TransactionTable:
 
     The host's `ended` has to call `remove`. `created`, `ended` and `absorbed` (retransmissions, and ACKs that belong
     to a transaction) only grow; `live` is how many there are now, and so is the length of `keys`, without a call. Of
-    2xx that wait for their ACK there are at most `max_unacknowledged`: one more ends the repetition of the oldest, which
-    `given_up` counts. `weight` is how much more than their number the transactions of large requests count, which keep
-    more than others: 1 for each KB.
+    2xx that wait for their ACK there are at most `max_unacknowledged`: one more ends the repetition of the oldest,
+    which `given_up` counts. `weight` is how much more than their number the transactions of large requests count, which
+    keep more than others: 1 for each KB.
     """
 
     __slots__ = (

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
+from typing import Literal
 
 from sipwright.errors import ArgumentError
 from sipwright.modules.htable.database import Source, check_name
 from sipwright.modules.htable.table import Table
+from sipwright.redis.addresses import RedisAddress, parse_url
 
 _match_name = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
 _NUMBERS = ("size", "autoexpire", "initval", "updateexpire", "dbmode")
@@ -44,12 +46,24 @@ def _take(table: Table, item: str, offset: int) -> None:
         _take_number(table, key, value, value_offset)
     elif key in _TEXTS:
         _take_text(table.source, key, value, value_offset)
+    elif key == "store":
+        table.place = parse_place(value, value_offset)
     elif key == "dmqreplicate":
         if value not in ("", "0"):
             raise ArgumentError("tables are not replicated by DMQ here", offset)
     else:
-        close = difflib.get_close_matches(key, (*_NUMBERS, *_TEXTS), n=1)
+        close = difflib.get_close_matches(key, (*_NUMBERS, *_TEXTS, "store"), n=1)
         raise ArgumentError(f"unknown key '{key}' of a table", offset, close[0] if close else None)
+
+
+def parse_place(text: str, offset: int = 0) -> RedisAddress | Literal["local"]:
+    """Parse where the items are: the URL of a Redis server, or `local`. ArgumentError with offset."""
+    if text == "local":
+        return "local"
+    try:
+        return parse_url(text)
+    except ArgumentError as error:
+        raise ArgumentError(f"{error.message}; without Redis, the store is written local", offset) from None
 
 
 def _take_number(table: Table, key: str, value: str, offset: int) -> None:

@@ -1,5 +1,7 @@
 """The locks of htable. A lock of a key keeps out whoever else locks that key, in all workers; not who just uses it.
 
+On Redis it keeps out other servers, too.
+
 Kamailio's lock is of a slot of the table, that is of several keys, and also keeps out who only uses them.
 """
 
@@ -31,7 +33,10 @@ class TableLocks(Tables):
         table, key = self.tables.get(path[0]), path[1](ctx)
         if table is None:
             return -1
-        return 1 if await self._locks.lock(ctx, table.store, key, f"sht_lock({path[0]}=>{key})") else -1
+        remote, what = self.remote(table), f"sht_lock({path[0]}=>{key})"
+        if remote is not None:
+            return 1 if await self._locks.lock_remote(ctx, remote, key, what) else -1
+        return 1 if await self._locks.lock(ctx, table.store, key, what) else -1
 
     @function()
     def sht_unlock(self, ctx: Context, path: TablePath) -> int:
@@ -39,4 +44,5 @@ class TableLocks(Tables):
         table, key = self.tables.get(path[0]), path[1](ctx)
         if table is None:
             return -1
-        return 1 if self._locks.unlock(ctx, table.store, key, f"sht_unlock({path[0]}=>{key})") else -1
+        held = self.remote(table) or table.store
+        return 1 if self._locks.unlock(ctx, held, key, f"sht_unlock({path[0]}=>{key})") else -1

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from sipwright.errors import ArgumentError
 from sipwright.lang.regex import compile_regex
 from sipwright.script.store import Item
+
+# A test of key and value.
+Test: TypeAlias = Callable[[str, Item], bool]
 
 
 def matcher(op: str, text: str) -> Callable[[str], bool]:
@@ -45,11 +49,11 @@ def count_test(text: str) -> Callable[[Item], bool] | None:
     return lambda value: isinstance(value, str) and test(value)
 
 
-def of_key(test: Callable[[str], bool]) -> Callable[[str, Item], bool]:
+def of_key(test: Callable[[str], bool]) -> Test:
     """Return the test of items whose key passes a test."""
     return lambda key, _value: test(key)
 
 
-def of_text(test: Callable[[str], bool]) -> Callable[[str, Item], bool]:
+def of_text(test: Callable[[str], bool]) -> Test:
     """Return the test of items whose value is a text that passes a test."""
     return lambda _key, value: isinstance(value, str) and test(value)

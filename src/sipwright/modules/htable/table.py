@@ -6,9 +6,11 @@ What a full store refuses has been logged by it: here it is False, or None for a
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from sipwright.errors import StoreError
 from sipwright.modules.htable.database import Source
+from sipwright.redis.addresses import RedisAddress
 from sipwright.script.store import Item, Store
 
 
@@ -16,10 +18,11 @@ class Table:
     """A defined table. `store` has its items; it is there once the worker has started.
 
     `autoexpire` is in seconds, None where items do not expire; `initial` is the value of keys that are missing; `renew`
-    tells whether an update begins the time of an item anew; `source` says where it is kept on disk.
+    tells whether an update begins the time of an item anew; `source` says where it is kept on disk. `place` is the
+    Redis server that it was given itself, `local` where it is to have none, None where the module says.
     """
 
-    __slots__ = ("autoexpire", "initial", "name", "renew", "size", "source", "store")
+    __slots__ = ("autoexpire", "initial", "name", "place", "renew", "size", "source", "store")
 
     store: Store
 
@@ -30,6 +33,7 @@ class Table:
         self.initial: int | None = None
         self.renew = True
         self.source = Source()
+        self.place: RedisAddress | Literal["local"] | None = None
 
     def get(self, key: str) -> Item | None:
         """Return a value, or what a missing key has."""

@@ -1,24 +1,28 @@
 """The tables of a script: owns their definitions, their stores, what is done once for a server, and the sweep.
 
-A table with a `dbtable` is loaded from the database when the server starts, and with `dbmode=1` saved when it ends.
+A table with a `dbtable` is loaded from the database when the server starts, and with `dbmode=1` saved when it ends. A
+table on a Redis server is shared with other servers; scripts wait for it, so its operations are in `RedisTable`.
 """
 
 from __future__ import annotations
 
 import difflib
 import logging
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sipwright.errors import ArgumentError, StartError, StoreError
 from sipwright.lang.namespace import Part, RouteKind
 from sipwright.modules.htable.database import Columns, Database, check_name, parse_url
-from sipwright.modules.htable.definition import parse_definition
+from sipwright.modules.htable.definition import parse_definition, parse_place
+from sipwright.modules.htable.redis_table import RedisTable
 from sipwright.modules.htable.table import Table
+from sipwright.redis.addresses import RedisAddress
 from sipwright.script.kinds import prepare_text
 from sipwright.script.module import Module, Param, VariableUse
 from sipwright.script.once import is_done, once
@@ -37,6 +41,10 @@ def _define(module: Tables, text: str) -> None:
     table = parse_definition(text)
     module.tables[table.name] = table
     module.event_routes = (*module.event_routes, f"htable:expired:{table.name}")
+
+
+def _take_store(module: Tables, text: str) -> None:
+    module.place = parse_place(text)
 
 
 def _take_url(module: Tables, text: str) -> None:
@@ -61,6 +69,17 @@ class Tables(Module):
 
     event_routes: tuple[str, ...] = ("htable:mod-init",)
     htable = Param(str, "", parse=_define, doc="a table, 'name=>size=8;autoexpire=3600;initval=0'; repeatable")
+    store = Param(
+        str,
+        "local",
+        parse=_take_store,
+        doc="where those tables are that do not say it themselves by `store=`: `local`, shared by the workers of this "
+        "server, or `redis://host:port/db`",
+    )
+    store_failure = Param(
+        str, "null", choices=("null", "error"), doc="what reading gives while Redis is away, `error` ends the script"
+    )
+    store_timeout = Param(int, 1000, minimum=1, doc="milliseconds to an answer of Redis; then it counts as away")
     timer_interval = Param(int, 20, minimum=1, doc="seconds between sweeps for expired items")
     db_url = Param(
         str, "", parse=_take_url, doc="the database of tables with a `dbtable`, 'sqlite:////path/of/the/file'"
@@ -85,6 +104,8 @@ class Tables(Module):
     def __init__(self, require: Callable[[str], Any]) -> None:
         super().__init__(require)
         self.tables: dict[str, Table] = {}
+        self.place: RedisAddress | Literal["local"] = "local"
+        self._remotes: dict[str, RedisTable] = {}
         self.database_path: Path | None = None
         self._database: Database | None = None
 
@@ -93,6 +114,9 @@ class Tables(Module):
     def mod_init(self) -> None:
         """Check the database. It is not changed: this is done when a script is only checked, too."""
         kept = self._kept()
+        for table in kept:
+            if self.remote(table) is not None:
+                raise ArgumentError(f"htable: table '{table.name}' is on Redis, and cannot have a dbtable, too")
         if not kept:
             return
         if self.database_path is None:
@@ -119,8 +143,9 @@ class Tables(Module):
     def child_init(self, services: Services) -> None:
         """Open the stores, load what is to be loaded, and start the sweep. StartError: it cannot be loaded."""
         super().child_init(services)
-        for table in self.tables.values():
+        for table in self.local_tables():
             table.store = services.shared_store(f"htable:{table.name}")
+        self._start_remotes(services)
         for table in self._kept():
             once(services.shared_store(STARTED), f"load {table.name}", partial(self._load, table))
         services.timers.start(self.timer_interval, self._sweep)
@@ -146,6 +171,18 @@ class Tables(Module):
             names = ", ".join(table.name for table in loaded)
             logger.error("htable: tables were not saved to %s: %s (%s)", self._database.path, error, names)
 
+    def _start_remotes(self, services: Services) -> None:
+        owner = secrets.token_hex(8)
+        for table in self.tables.values():
+            remote, address = self.remote(table), table.place or self.place
+            if remote is not None:
+                client = services.redis_client(address, command_timeout=self.store_timeout / 1000)
+                remote.start(services, client, owner=owner, raises=self.store_failure == "error")
+        if self._remotes:
+            services.add_statistics(
+                lambda: {"htable:redis_errors": sum(remote.failures.count for remote in self._remotes.values())}
+            )
+
     def _kept(self) -> list[Table]:
         """Return the tables that are in a database."""
         return [table for table in self.tables.values() if table.source.dbtable]
@@ -161,10 +198,36 @@ class Tables(Module):
             raise StartError(f"htable: table '{table.name}' cannot be loaded from {database.path}: {error}") from error
 
     def _sweep(self, _argument: object) -> None:
-        for table in self.tables.values():
+        for table in self.local_tables():
             for item in table.take_expired():
                 self.services.run_event_route(f"htable:expired:{table.name}", {EXPIRED: item})
         self.services.timers.start(self.timer_interval, self._sweep)
+
+    # ---- Redis
+
+    def remote(self, table: Table) -> RedisTable | None:
+        """Return the operations of a table that is on Redis; None: it is not."""
+        if (table.place or self.place) == "local":
+            return None
+        remote = self._remotes.get(table.name)
+        if remote is None:
+            remote = self._remotes[table.name] = RedisTable(table)
+        return remote
+
+    def local_tables(self) -> list[Table]:
+        """Return the tables that are not on Redis."""
+        return [table for table in self.tables.values() if self.remote(table) is None]
+
+    def is_any_remote(self) -> bool:
+        """Tell whether a table is on Redis: then what names a table may have to wait."""
+        return len(self.local_tables()) < len(self.tables)
+
+    def event_route_note(self, name: str) -> str | None:
+        """Tell that nobody hears of it when an item expires on Redis."""
+        table = self.tables.get(name.removeprefix(f"{EXPIRED}:"))
+        if table is None or self.remote(table) is None:
+            return None
+        return f"nothing runs event_route[{name}]: the table is on Redis, which does not tell when an item expires"
 
     # ---- names
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sipwright.errors import ArgumentError
 from sipwright.lang.namespace import Value, Variable
-from sipwright.modules.htable.matching import count_test
+from sipwright.modules.htable.matching import Test, count_test
+from sipwright.modules.htable.table import Table
 from sipwright.modules.htable.tables import EXPIRED, Tables
 from sipwright.script.context import Context
 from sipwright.script.kinds import to_int
@@ -18,6 +21,11 @@ class TableVariables(Tables):
     def pv_sht(self, use: VariableUse) -> Variable:
         """The value of a key; `$null` or `initval` when it is missing. Assigning `$null` deletes it."""
         table, key = self.table_and_key(use)
+        remote = self.remote(table)
+        if remote is not None:
+            return Variable.waiting(
+                use.text, lambda ctx: remote.get(ctx, key(ctx)), lambda ctx, value: remote.set(key(ctx), value)
+            )
 
         def assign(ctx: Context, value: Value) -> None:
             table.set(key(ctx), value)
@@ -31,26 +39,32 @@ class TableVariables(Tables):
         Assigning sets it; 0, that the key does not expire.
         """
         table, key = self.table_and_key(use)
+        remote = self.remote(table)
+        expire = table.expire if remote is None else remote.expire
 
         def assign(ctx: Context, value: Value) -> None:
             try:
-                table.expire(key(ctx), to_int(value))
+                expire(key(ctx), to_int(value))
             except ArgumentError:
                 self.services.log.error("%s was not set: %r is no number of seconds", use.text, value)
 
-        return Variable(use.text, lambda ctx: round(table.ttl(key(ctx)) or 0), assign)
+        if remote is None:
+            return Variable(use.text, lambda ctx: round(table.ttl(key(ctx)) or 0), assign)
+
+        async def fetch(ctx: Context) -> Value:
+            return round(await remote.ttl(ctx, key(ctx)) or 0)
+
+        return Variable.waiting(use.text, fetch, assign)
 
     @pvar_factory("shtinc")
     def pv_shtinc(self, use: VariableUse) -> Variable:
         """The value of a key, after one was added to it; `$null` when it is missing (without `initval`) or a text."""
-        table, key = self.table_and_key(use)
-        return Variable(use.text, lambda ctx: table.add(key(ctx), 1))
+        return self._adding(use, 1)
 
     @pvar_factory("shtdec")
     def pv_shtdec(self, use: VariableUse) -> Variable:
         """The value of a key, after one was taken from it."""
-        table, key = self.table_and_key(use)
-        return Variable(use.text, lambda ctx: table.add(key(ctx), -1))
+        return self._adding(use, -1)
 
     @pvar_factory("shtcn")
     def pv_shtcn(self, use: VariableUse) -> Variable:
@@ -60,22 +74,22 @@ class TableVariables(Tables):
         """
         table, pattern = self.table_and_key(use)
 
-        def count(ctx: Context) -> Value:
+        def test_of(ctx: Context) -> Test | None:
             test = count_test(pattern(ctx))
-            return table.count(None if test is None else lambda key, _value: test(key))
+            return None if test is None else lambda key, _value: test(key)
 
-        return Variable(use.text, count)
+        return self._counting(use, table, test_of, values=False)
 
     @pvar_factory("shtcv")
     def pv_shtcv(self, use: VariableUse) -> Variable:
         """How many values match: `$shtcv(table=>==up)`; as `$shtcn`, and `eq7` is the integer 7."""
         table, pattern = self.table_and_key(use)
 
-        def count(ctx: Context) -> Value:
+        def test_of(ctx: Context) -> Test | None:
             test = count_test(pattern(ctx))
-            return table.count(None if test is None else lambda _key, value: test(value))
+            return None if test is None else lambda _key, value: test(value)
 
-        return Variable(use.text, count)
+        return self._counting(use, table, test_of, values=True)
 
     @pvar_factory("shtrecord")
     def pv_shtrecord(self, use: VariableUse) -> Variable:
@@ -90,3 +104,18 @@ class TableVariables(Tables):
             return None if item is None else item[at]
 
         return Variable(use.text, get)
+
+    def _adding(self, use: VariableUse, amount: int) -> Variable:
+        table, key = self.table_and_key(use)
+        remote = self.remote(table)
+        if remote is not None:
+            return Variable.waiting(use.text, lambda ctx: remote.add(ctx, key(ctx), amount))
+        return Variable(use.text, lambda ctx: table.add(key(ctx), amount))
+
+    def _counting(
+        self, use: VariableUse, table: Table, test_of: Callable[[Context], Test | None], *, values: bool
+    ) -> Variable:
+        remote = self.remote(table)
+        if remote is not None:
+            return Variable.waiting(use.text, lambda ctx: remote.count(ctx, test_of(ctx), values=values))
+        return Variable(use.text, lambda ctx: table.count(test_of(ctx)))
