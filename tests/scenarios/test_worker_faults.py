@@ -126,11 +126,9 @@ def _was_in_hand(sent: Sent, killed: float) -> bool:
     return sent.method == "INVITE" and sent.provisionals > 0 and sent.began < killed
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_service_is_killed_and_comes_back(tmp_path: Path, mode: str) -> None:
+def test_the_service_is_killed_and_comes_back(tmp_path: Path) -> None:
     calls = (*REPEATED, Ask("INVITE", headers=("X-Delay: 100",)), Ask("INVITE", headers=("X-Delay: 9000",)))
-    environment = {"SIPWRIGHT_STEERING": mode}
-    with running_workload(tmp_path, 2, environment=environment) as workload, load_of(workload, calls) as load:
+    with running_workload(tmp_path, 2) as workload, load_of(workload, calls) as load:
         workers = workload.server.workers()
         load.wait_for_answers(100)
         workload.service.send_signal(signal.SIGKILL)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sipwright.jsonrpc import Client
-from tests.scenarios.load import Load
+from tests.scenarios.load import Load, Sent
 from tests.scenarios.processes import PythonProcess, SipwrightProcess, Statistics
 from tests.scenarios.scripts import script
 
@@ -119,6 +120,29 @@ def running_workload(
         with SipwrightProcess(text, directory, options, environment=environment, host=host) as server:
             yield Workload(server, service)
             assert may_raise or "Traceback" not in server.log, server.log[-5000:]
+
+
+def expected_status(sent: Sent) -> int:
+    """Return how a transaction ends when nothing goes wrong."""
+    if sent.method == "INVITE":
+        if sent.ask.is_cancelled:
+            return 487
+        if sent.ask.user == "refused" or "X-Final: 486" in sent.ask.headers:
+            return 486
+    return 200
+
+
+def assert_all_went_well(workload: Workload, transactions: Sequence[Sent]) -> None:
+    """Check that each transaction has the final reply that it should have, and made one call of the service."""
+    wrong = [str(sent) for sent in transactions if sent.status != expected_status(sent) or len(set(sent.finals)) != 1]
+    assert not wrong, wrong[:10]
+    suspended = [sent for sent in transactions if sent.ask.user == "ask" and sent.method not in ("BYE", "CANCEL")]
+    asked = Counter(workload.asked())
+    expected = Counter(sent.call_id for sent in suspended)
+    assert not asked - expected, "the service was asked again"
+    # While a worker connects to the service calls wait, and may be cancelled before they are sent.
+    cancelled = {sent.call_id for sent in suspended if sent.ask.is_cancelled}
+    assert (expected - asked).keys() <= cancelled, "the service was not asked"
 
 
 def unaccounted(counters: Mapping[str, int]) -> int:
