@@ -151,3 +151,48 @@ def test_a_lock_is_of_one_key_and_one_table() -> None:
     )
     driver.receive(sip_request())
     assert log(driver) == ["0 ", "all", "1", "-1"]
+
+
+def test_who_waits_needs_no_transaction_and_sends_nothing(driver: ScriptDriver) -> None:
+    driver.receive(request("OPTIONS", "first"))
+    driver.receive(request("INVITE", "second"))
+    assert [driver.replies, driver.statistics()["tm:live"]] == [[], 1]
+    driver.advance(1.1)
+    assert [reply.status for reply in driver.replies] == [200, 200]
+
+
+def test_a_message_that_is_dropped_after_it_waited_is_not_answered() -> None:
+    driver = ScriptDriver(
+        SCRIPT.replace('sl_send_reply("200", "$ci");', 'if ($rm == "OPTIONS") sl_send_reply("200", "$ci");'),
+        rpc={"m": NoAnswer.TIMEOUT},
+    )
+    driver.receive(request("OPTIONS", "first"))
+    driver.receive(request("MESSAGE", "dropped"))
+    driver.advance(1.1)
+    assert answers(driver) == ["first"]
+    assert driver.log == []
+
+
+def test_an_ack_waits_like_any_other_message() -> None:
+    driver = ScriptDriver(
+        SCRIPT.replace('if ($rm == "ACK") { exit; }', "").replace(
+            "sl_send_reply", 'if ($rm == "ACK") { xlog("$ci has it"); exit; } sl_send_reply'
+        ),
+        rpc={"m": NoAnswer.TIMEOUT},
+    )
+    driver.receive(request("OPTIONS", "first"))
+    driver.receive(request("ACK", "ack"))
+    assert log(driver) == []
+    driver.advance(1.1)
+    assert log(driver) == ["ack has it"]
+
+
+def test_who_is_cancelled_while_it_waits_does_not_get_the_lock(driver: ScriptDriver) -> None:
+    driver.receive(request("OPTIONS", "first"))
+    driver.receive(request("INVITE", "second"))
+    driver.receive(request("CANCEL", "second"))
+    assert sorted(reply.status for reply in driver.replies) == [200, 487]
+    driver.advance(1.1)
+    driver.receive(request("MESSAGE", "third"))
+    assert answers(driver)[-2:] == ["first", "third"]
+    assert driver.log == []
