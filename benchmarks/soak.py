@@ -19,7 +19,7 @@ In the end it is checked that
 - nothing is pending: no transaction without an answer, no suspension, no call, no process too many;
 - the counters of each process balance (sipwright.engine.stats.Counters), and so do those of its calls;
 - the log says nothing that was not to be expected;
-- the server ends by itself when it is told to.
+- the server ends by itself when it is told to, and no process or shared memory of it is left.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ from soak_watch import (
 HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
 SERVICES = 2
+SHARED_MEMORY = Path("/dev/shm")
 READY_SECONDS = 15.0
 SAMPLE_INTERVAL = 1.0
 # Parts of the run: until here everything may happen, then the workers are spared, then everything again, then nothing.
@@ -205,6 +206,9 @@ class Soak:
         left = procfs.members(self._server.pid)
         if left:
             self.wrong.append(f"processes of the server are left behind: {left}")
+        files = [str(path) for path in SHARED_MEMORY.glob(f"sipwright-{self._server.pid}-*")]
+        if files:
+            self.wrong.append(f"shared memory of the server is left behind: {files}")
 
     # ---- faults
 

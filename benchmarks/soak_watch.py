@@ -127,7 +127,8 @@ class ServerLog:
     """The server's log, read on as it grows: the counters of workers, and the lines that were not to be expected."""
 
     _of_worker = re.compile(r"statistics of worker (\d+) \(pid (\d+)\): (.*)")
-    _level = re.compile(r"^\S+ (DEBUG|INFO|NOTICE|WARNING|ERROR|CRITICAL|ALERT|BUG) ")
+    # Time, level, and whose line it is.
+    _prefix = re.compile(r"^(?:\S+ ){1,2}(DEBUG|INFO|NOTICE|WARNING|ERROR|CRITICAL|ALERT|BUG) (?:\[\S+\] )?")
     # What is done to the server makes these; of the rest, nothing above INFO is to be expected.
     _expected = re.compile(
         r"worker \d+ \(pid \d+\) was killed by SIGKILL"
@@ -140,6 +141,8 @@ class ServerLog:
         self._file = file
         self._offset = 0
         self._is_expected = True
+        self._refusal = ""
+        self.understood = 0
         self.kills = 0
         self.reloads = 0
         self.refused_reloads = 0
@@ -163,12 +166,19 @@ class ServerLog:
     def _take(self, line: str) -> None:
         self.kills += "was killed by SIGKILL" in line and "not reloaded" not in line
         self.reloads += " reloaded " in line and "not reloaded" not in line
-        self.refused_reloads += "the script was not reloaded" in line
-        level = self._level.match(line)
+        prefix = self._prefix.match(line)
+        if "the script was not reloaded" in line:
+            self.refused_reloads += 1
+            self._refusal = "" if prefix is None else prefix[0]
         is_expected = self._expected.search(line) is not None
+        if prefix is not None:
+            self.understood += 1
+            is_expected |= prefix[1] in ("DEBUG", "INFO", "NOTICE")
+            # What is wrong with the script, in lines of their own.
+            is_expected |= prefix[0] == self._refusal
         # A line without a level goes on with what the one before it has said.
-        if level is not None or is_expected:
-            self._is_expected = is_expected or (level is not None and level[1] in ("DEBUG", "INFO", "NOTICE"))
+        if prefix is not None or is_expected:
+            self._is_expected = is_expected
         if not self._is_expected:
             self.unexpected.append(line)
 
@@ -231,6 +241,8 @@ def check_counters(lives: Sequence[Life], living: Sequence[Life]) -> list[str]:
 
 def check_log(log: ServerLog) -> list[str]:
     """Check that the log has nothing that was not to be expected."""
+    if not log.understood:
+        return ["the log is not understood: none of its lines has a level"]
     listed = log.unexpected[:40]
     return [f"{len(log.unexpected)} unexpected lines in the log:\n      " + "\n      ".join(listed)] if listed else []
 
