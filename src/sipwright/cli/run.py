@@ -23,10 +23,10 @@ from sipwright.engine.worker import Worker
 from sipwright.errors import ArgumentError, CommandError
 from sipwright.script.loader import Script, load_script
 from sipwright.script.settings import MAX_BUFFER, ListenAddress, Settings, parse_listen
+from sipwright.workers.configuration import Configuration, Options
 from sipwright.workers.log import OpenLog, log_settings, open_log
 from sipwright.workers.steering import MAX_WORKERS
-from sipwright.workers.supervisor import Configuration, Supervisor
-from sipwright.workers.supervisor import Options as ServerOptions
+from sipwright.workers.supervisor import Supervisor
 
 logger = logging.getLogger("sipwright")
 
@@ -111,8 +111,8 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _server_options(options: argparse.Namespace) -> ServerOptions:
-    return ServerOptions(
+def _server_options(options: argparse.Namespace) -> Options:
+    return Options(
         workers=options.workers,
         runtime_directory=options.runtime_directory,
         pid_file=options.pid_file,

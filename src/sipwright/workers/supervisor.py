@@ -25,12 +25,11 @@ from pathlib import Path
 
 from sipwright.engine.listen import open_sockets
 from sipwright.errors import SipwrightError, StartError
-from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
-from sipwright.timerqueue import Timer, TimerQueue
+from sipwright.timerqueue import TimerQueue
 from sipwright.workers.child import LINGER, Plan, run_worker
+from sipwright.workers.configuration import Configuration, Options, worker_count
 from sipwright.workers.control import Beat, Drained, End, Failed, Follow, Read, Ready, Retire, Stop
-from sipwright.workers.log import LogSettings
 from sipwright.workers.notify import Notifier
 from sipwright.workers.peering import channel
 from sipwright.workers.privileges import Identity, PidFile, become, find_identity, make_runtime_directory
@@ -38,7 +37,7 @@ from sipwright.workers.process import Closable, WorkerProcess, describe_end
 from sipwright.workers.restarts import Restarts
 from sipwright.workers.scoreboard import Board
 from sipwright.workers.shared import SharedStores, new_store_path, remove_leftovers, remove_store
-from sipwright.workers.steering import MAX_WORKERS, Steering
+from sipwright.workers.steering import Steering
 
 logger = logging.getLogger("sipwright")
 
@@ -53,33 +52,6 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.
 
 
 @dataclass(slots=True)
-class Options:
-    """What the command line says of the processes. `workers`: None for what the script says, or one per core."""
-
-    workers: int | None = None
-    # Where a relative `pid_file` is.
-    runtime_directory: Path | None = None
-    pid_file: Path | None = None
-    user: str | None = None
-    group: str | None = None
-    # `kernel`, `peering` (workers hand everything over that comes to the wrong one), `none` (only to be measured).
-    steering: str = "kernel"
-
-
-@dataclass(slots=True)
-class Configuration:
-    """A script that is good, and what it and the command line say of addresses and of the log.
-
-    `generation` grows with each reload.
-    """
-
-    script: Script
-    listen: list[ListenAddress]
-    log: LogSettings
-    generation: int = 0
-
-
-@dataclass(slots=True)
 class Slot:
     """One index: its sockets, the way in from other workers, its processes, and how they died."""
 
@@ -88,7 +60,6 @@ class Slot:
     way_in: tuple[socket.socket, socket.socket] = field(default_factory=channel)
     chain: list[WorkerProcess] = field(default_factory=list)
     restarts: Restarts = field(default_factory=Restarts)
-    restart: Timer | None = None
 
 
 class Supervisor:
@@ -384,10 +355,9 @@ class Supervisor:
             return
         if delay:
             logger.info("worker %d is started again in %.1f s", slot.index, delay)
-        slot.restart = self._timers.start(delay, self._start_again, slot)
+        self._timers.start(delay, self._start_again, slot)
 
     def _start_again(self, slot: Slot) -> None:
-        slot.restart = None
         if self._is_stopping or (slot.chain and slot.chain[-1].state in ("starting", "ready")):
             # A reload has put a worker there meanwhile.
             return
@@ -547,15 +517,6 @@ class Supervisor:
         for process in self._processes.values():
             logger.info("statistics of %s: %s", process, _counters_text(process.counters))
         logger.info("statistics: %s", _counters_text(self._board.totals()))
-
-
-def worker_count(options: Options, script: Script) -> int:
-    """Return how many workers there are: as the command line says, else the script, else one for each core."""
-    return options.workers or script.settings.children or min(_cores(), MAX_WORKERS)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _collect() -> None:
