@@ -310,6 +310,29 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_reload_costs_no_more_than_it
             workload.server.reload()
 
 
+def test_old_workers_that_are_killed_after_the_reload_leave_their_sockets_to_the_new_ones(tmp_path: Path) -> None:
+    calls = itertools.cycle([Ask("OPTIONS"), Ask("OPTIONS", headers=("X-Delay: 100",)), Ask("MESSAGE", "now")])
+    with (
+        running_workload(tmp_path, WORKERS) as workload,
+        Load(workload.server.address, calls, 200, 5) as load,
+    ):
+        server, old = workload.server, set(workload.server.workers().values())
+        load.wait_for_answers(50)
+        rewrite(workload, "two")
+        server.reload()
+        load.wait_for_answers(50)
+        for pid in old:
+            os.kill(pid, signal.SIGKILL)
+        server.wait_for_log("was killed by SIGKILL", len(old))
+        load.wait_for_answers(100)
+        transactions = load.finish()
+        assert load.statuses().keys() == {"200 OPTIONS", "200 MESSAGE"}
+        # Nobody is started in their place, and what comes is read at once.
+        assert sorted(server.workers()) == list(range(WORKERS))
+        assert "in place of" not in server.log
+        assert repeated_share(transactions) < 0.1
+
+
 # ---- a new script that is no good
 
 
