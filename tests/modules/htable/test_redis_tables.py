@@ -108,9 +108,9 @@ def test_a_script_that_reads_a_table_on_redis_still_decides_what_becomes_of_a_re
     redis = FakeRedis()
     redis.run("SET", "sht:t:banned", "1")
     driver = ScriptDriver(f'{HEAD} request_route {{ if ($sht(t=>$fU) == 1) exit; t_reply("200", "OK"); }}', redis=redis)
-    banned = {"from_": "<sip:banned@example.org>;tag=1"}
-    assert driver.receive(sip_request("INVITE", **banned)) == []
-    assert driver.receive(sip_request("INVITE", **banned)) == []
+    banned = sip_request("INVITE", from_="<sip:banned@example.org>;tag=1")
+    assert driver.receive(banned) == []
+    assert driver.receive(banned) == []
     assert driver.statistics()["tm:created"] == 0
     assert [reply.status for reply in driver.receive(sip_request("INVITE", branch="z9hG4bK2"))] == [200]
     assert driver.log == []
