@@ -157,11 +157,11 @@ def whole_script(port: int) -> str:
         answer = f'append_to_reply("X-Seen: [{text}]\\r\\n"); sl_send_reply("200", "OK"); exit;'
         lines.append(f'    if ($rU == "{name}") {{ {statements} {answer} }}')
 
-    for name, (arguments, *_expected) in (COMMANDS | MENDS).items():
-        add(name, f'redis_cmd("s", {arguments}, "r"); $var(code) = $rc;', f"$var(code);{shown(KEYS)}")
+    for name, case in {**COMMANDS, **MENDS}.items():
+        add(name, f'redis_cmd("s", {case[0]}, "r"); $var(code) = $rc;', f"$var(code);{shown(KEYS)}")
     for name, (statements, keys, _expected) in SEQUENCES.items():
         add(name, statements, shown(keys))
-    for name, (statements, _expected) in CODES.items():
+    for name, (statements, _code) in CODES.items():
         add(name, f"{statements} $var(code) = $rc;", "$var(code)")
     return "\n".join([*lines, "}", ""])
 
