@@ -20,9 +20,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pytest
+
+from sipwright.redis.resp import Decoder, Word, encode_command
 
 HOST = "127.0.0.1"
 READY_SECONDS = 15.0
@@ -315,6 +317,40 @@ class PythonProcess(RunningProcess):
 
     def is_ready(self) -> bool:
         return self.ready_text in self.log
+
+
+class RedisProcess(RunningProcess):
+    """A Redis server that keeps nothing on disk, on a port that it has again when it is started again."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        program = require_program("redis-server")
+        self.port = free_port(socket.SOCK_STREAM)
+        self.url = f"redis://{HOST}:{self.port}/0"
+        command = [program, "--port", str(self.port), "--bind", HOST, "--save", "", "--appendonly", "no"]
+        super().__init__([*command, "--dir", str(directory), *arguments], directory / "redis.log")
+
+    def is_ready(self) -> bool:
+        try:
+            # An error when it wants a password.
+            return self.run("PING") is not None
+        except OSError:
+            return False
+
+    def run(self, *words: Word, db: int = 0) -> Any:
+        """Carry out a command on a connection of its own, and return its reply."""
+        with socket.create_connection((HOST, self.port), timeout=3) as connection:
+            replies = self._exchange(connection, [("SELECT", db), words])
+            return replies[1]
+
+    def _exchange(self, connection: socket.socket, commands: Sequence[Sequence[Word]]) -> list[Any]:
+        connection.sendall(b"".join(map(encode_command, commands)))
+        decoder, replies = Decoder(), list[Any]()
+        while len(replies) < len(commands):
+            data = connection.recv(65536)
+            if not data:
+                raise OSError("closed by the server")
+            replies += decoder.feed(data)
+        return replies
 
 
 class SippProcess(RunningProcess):
