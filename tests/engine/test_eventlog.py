@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -237,3 +239,22 @@ def test_a_script_error_carries_file_and_line(server: Any, request_bytes: Reques
     record = server.records[0]
     assert record.__dict__["file"] == __file__
     assert record.getMessage() == f"{__file__}:{record.__dict__['line']}: ValueError: wrong"
+
+
+def test_every_event_that_the_source_traces_has_its_line_and_its_words() -> None:
+    root = Path(__file__).parents[2]
+    called = re.compile(r'trace\(\s*"([a-z_]+)"')
+    traced = {name for path in (root / "src").rglob("*.py") for name in called.findall(path.read_text())}
+    assert {"receive", "hand_over", "hold", "go_on"} <= traced <= EVENTS.keys()
+    page = (root / "docs" / "operations.md").read_text()
+    assert [name for name in EVENTS if not re.search(rf"`(?:[<>] )?{name}\b", page)] == []
+
+
+def test_what_is_handed_to_another_worker_is_told(server: Any, request_bytes: Requests) -> None:
+    server.route(lambda ctx: server.reply(ctx, 200))
+    server.log.setLevel(logging.DEBUG)
+    server.core.hand_over(lambda _message, _source, _socket: True)
+    assert server.receive(request_bytes()) == []
+    (record,) = [record for record in server.records if record.levelno == logging.DEBUG]
+    assert record.getMessage() == "hand_over OPTIONS, which is another worker's"
+    assert record.about.call_id == "call1"

@@ -13,7 +13,7 @@ from typing import Any
 
 from sipwright.errors import SipParseError
 from sipwright.script.context import Context
-from sipwright.sip.message import Message
+from sipwright.sip.message import Message, Request
 from sipwright.sip.parse import parse
 
 # So many JSON-RPC requests are remembered, to tell which call a late answer would have been for.
@@ -75,6 +75,10 @@ def _receive(detail: Detail) -> str:
 
 def _absorb(detail: Detail) -> str:
     return f"< absorb {detail['message'].method} from {_address(detail['source'])}"
+
+
+def _first_words(message: Message) -> str:
+    return message.method if isinstance(message, Request) else f"{message.cseq_method} reply"
 
 
 def _stray(detail: Detail) -> str:
@@ -156,6 +160,7 @@ def _address(address: tuple[Any, ...]) -> str:
 EVENTS: dict[str, Callable[[Detail], str]] = {
     "receive": _receive,
     "absorb": _absorb,
+    "hand_over": lambda detail: f"hand_over {_first_words(detail['message'])}, which is another worker's",
     "stray": _stray,
     "suspend": lambda _detail: "suspend",
     "rpc_request": _rpc_request,
@@ -168,6 +173,8 @@ EVENTS: dict[str, Callable[[Detail], str]] = {
     "rpc_late": _rpc_stray("late"),
     "rpc_doubled": _rpc_stray("doubled"),
     "rpc_unknown": _rpc_stray("unknown"),
+    "hold": lambda _detail: "hold",
+    "go_on": lambda _detail: "go_on",
     "resume": lambda detail: f"resume {detail['where']}",
     "overdue": lambda _detail: "overdue",
     "cancel": lambda _detail: "< cancel",

@@ -32,7 +32,9 @@ NAMES = {
 
 
 # Counters of what there is now; all others only grow.
-GAUGES = frozenset(("core:udp_queued", "jsonrpc:pending", "tm:current", "tm:live", "tm:suspended"))
+GAUGES = frozenset(
+    ("core:udp_queued", "jsonrpc:pending", "redis:pending", "redis:up", "tm:current", "tm:live", "tm:suspended")
+)
 
 
 class Counters:
