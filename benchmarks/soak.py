@@ -117,6 +117,8 @@ class Soak:
     def run(self, interval: float) -> None:
         """Start everything, load and disturb it, wait until all is at rest, look, and end it."""
         self._start()
+        # Before, it could not be signalled.
+        self._wait_until_serving()
         self._wait_until(self._is_at_rest, READY_SECONDS, "the server did not become ready")
         before = self._descriptors()
         for life in (*self.lives.values(), self.supervisor):
@@ -162,6 +164,14 @@ class Soak:
                 start_new_session=True,
             )
         self.supervisor = Life(self._server.pid, self._now())
+
+    def _wait_until_serving(self) -> None:
+        assert self._server is not None
+        until = self._now() + READY_SECONDS
+        while " is ready on " not in self._log_end():
+            if self._server.poll() is not None or self._now() > until:
+                raise RuntimeError(f"the server did not start within {READY_SECONDS:.0f} s:\n{self._log_end()}")
+            time.sleep(0.05)
 
     def _start_service(self, number: int) -> subprocess.Popen[bytes]:
         with (self._directory / f"service{number}.log").open("ab") as log:
