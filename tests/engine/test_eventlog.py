@@ -33,7 +33,7 @@ def asking(server: Any) -> Any:
 
 def about(record: logging.LogRecord) -> str | None:
     """Return the Call-ID that a line is about."""
-    subject = record.__dict__["about"]
+    subject = record.__dict__.get("about")
     message = subject.message if isinstance(subject, Context) else subject
     return None if message is None else str(message.call_id)
 

@@ -229,9 +229,16 @@ def test_a_log_follows_the_worker_it_belongs_to(queued: QueuedLog, sink: SlowSin
     no_socket: Any = None
     with handling.of(Context(message, ("127.0.0.1", 5070), no_socket, RouteKind.REQUEST)):
         logger.info("inside")
+        queued._refused = 1
+        until(lambda: len(sink.lines) == 2)
     logger.info("outside")
     queued.close()
-    assert sink.lines == ["INFO [w0 abc@host z9hG4bK1] inside", "INFO [w0] outside"]
+    assert sink.lines == [
+        "INFO [w0 abc@host z9hG4bK1] inside",
+        # The thread tells it, and belongs to no message.
+        "WARNING [w0] 1 log line was lost: the log could not be written fast enough",
+        "INFO [w0] outside",
+    ]
 
 
 # The supervisor's

@@ -25,7 +25,10 @@ Detail = dict[str, Any]
 
 
 class EventLog:
-    """A trace (engine.trace) that writes to a log. Each line has the extra attributes `about`, `event` and `rpc_id`."""
+    """A trace (engine.trace) that writes to a log. Lines have the extra attributes `event`, `rpc_id` and `about`.
+
+    `about` is the context or message that a line is about; without it, it is about what is handled now.
+    """
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -40,7 +43,10 @@ class EventLog:
         if number is not None:
             asked = self._asker(event, context, (detail["server"], number))
             about = about or asked
-        self._log.debug("%s", EVENTS[event](detail), extra={"about": about, "event": event, "rpc_id": number})
+        more = {"event": event, "rpc_id": number}
+        if about is not None:
+            more["about"] = about
+        self._log.debug("%s", EVENTS[event](detail), extra=more)
 
     def _asker(self, event: str, context: Context | None, key: tuple[str, int]) -> Message | None:
         """Return the message that a JSON-RPC request was made for: a late answer is for a call that was forgotten."""

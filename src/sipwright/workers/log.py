@@ -32,7 +32,7 @@ SYSLOG = Path("/dev/log")
 # So many bytes of lines may be queued: 30,000 lines of a usual length.
 MAX_QUEUED = 4 << 20
 # How long the thread lets lines gather once there is one, in seconds. Each wake-up takes the interpreter from the
-# worker: with one for each line, a line in a busy worker costs 19 us of CPU instead of 7 (benchmarks/transactions.py).
+# worker: with one for each line, a line in a busy worker costs 20 us of CPU instead of 8 (benchmarks/transactions.py).
 GATHER = 0.01
 # How long the supervisor waits with a line that the system does not take, in seconds.
 PATIENCE = 0.1
@@ -108,6 +108,9 @@ class OpenLog(logging.Handler):
     def __init__(self, settings: LogSettings, sink: Sink, worker: int | None) -> None:
         super().__init__()
         self.pid = os.getpid()
+        # Lines that were not queued, counted by whoever logs; that could not be written, counted by who writes.
+        self._refused = 0
+        self._unwritten = 0
         self._told = 0
         self._sink = sink
         self._head = sink.head
@@ -130,7 +133,7 @@ class OpenLog(logging.Handler):
     @property
     def dropped(self) -> int:
         """How many lines were lost so far."""
-        return 0
+        return self._refused + self._unwritten
 
     def counters(self) -> dict[str, int]:
         """Return what `$stat(...)` reads."""
@@ -175,34 +178,27 @@ class DirectLog(OpenLog):
 
     def __init__(self, settings: LogSettings, sink: Sink, worker: int | None) -> None:
         super().__init__(settings, sink, worker)
-        self._dropped = 0
         self._is_patient = True
-
-    @property
-    def dropped(self) -> int:
-        """How many lines were lost so far."""
-        return self._dropped
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, or lose it when it is not taken within PATIENCE; after that at once, until one is taken."""
         lines = deque(self._whole_lines(record))
         until = time.monotonic() + PATIENCE if self._is_patient else 0.0
         told = self._told
-        if self._dropped > told and not self._write(deque(self._lost_lines()), until):
+        if self.dropped > told and self._write(deque(self._lost_lines()), until):
             self._told = told
-            self._dropped += len(lines)
-        elif not self._write(lines, until):
-            self._dropped += 1 + len(lines)
+            self._unwritten += len(lines)
+        else:
+            self._unwritten += self._write(lines, until)
 
-    def _write(self, lines: deque[bytes], until: float) -> bool:
-        """Write lines. False: one was lost, and the rest is left."""
+    def _write(self, lines: deque[bytes], until: float) -> int:
+        """Write lines, up to the first that is not taken; return how many are lost."""
         while lines:
             piece, count = self._sink.take(lines)
             self._is_patient = self._sink.write(piece, lambda: time.monotonic() < until)
             if not self._is_patient:
-                self._dropped += count - 1
-                return False
-        return True
+                return count + len(lines)
+        return 0
 
     def close(self) -> None:
         """Stop logging."""
@@ -216,23 +212,15 @@ class QueuedLog(OpenLog):
     def __init__(self, settings: LogSettings, sink: Sink, worker: int | None) -> None:
         super().__init__(settings, sink, worker)
         self._queue: deque[bytes] = deque()
-        # Bytes that ever were queued, and lines that were not: counted by whoever logs. Bytes that were taken off the
-        # queue, and lines that could not be written: counted by the thread. None of them has two writers.
+        # Bytes that ever were queued, counted by whoever logs, and that were taken off again, counted by the thread.
         self._queued = 0
-        self._refused = 0
         self._taken = 0
-        self._unwritten = 0
         self._is_awake = False
         self._wake = threading.Event()
         self._give_up_at = math.inf
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
-
-    @property
-    def dropped(self) -> int:
-        """How many lines were lost so far."""
-        return self._refused + self._unwritten
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record, or lose it when the queue is full. Never waits."""
@@ -300,35 +288,33 @@ class _Machinery:
     """
 
     def __init__(self) -> None:
-        self._before: tuple[Any, ...] = ()
+        self._flags: dict[str, Any] = {}
+        self._hook = sys.unraisablehook
 
     def enter(self) -> None:
         """Begin."""
-        self._before = (
-            logging.logThreads,
-            logging.logProcesses,
-            logging.logMultiprocessing,
-            logging._srcfile,  # noqa: SLF001
-            sys.unraisablehook,
-        )
-        logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-        logging._srcfile = None  # noqa: SLF001
+        self._flags = {name: getattr(logging, name) for name in _FLAGS}
+        for name in _FLAGS:
+            setattr(logging, name, None)
         logging.captureWarnings(True)
-        sys.unraisablehook = _log_unraisable
+        self._hook, sys.unraisablehook = sys.unraisablehook, _log_unraisable
 
     def leave(self) -> None:
         """Put everything back."""
-        if not self._before:
-            return
-        (
-            logging.logThreads,
-            logging.logProcesses,
-            logging.logMultiprocessing,
-            logging._srcfile,  # noqa: SLF001
-            sys.unraisablehook,
-        ) = self._before
-        self._before = ()
-        logging.captureWarnings(False)
+        if self._flags:
+            for name, value in self._flags.items():
+                setattr(logging, name, value)
+            logging.captureWarnings(False)
+            sys.unraisablehook = self._hook
+            self._flags = {}
+
+
+# The last one came with Python 3.12.
+_FLAGS = [
+    name
+    for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks")
+    if hasattr(logging, name)
+]
 
 
 def _log_unraisable(found: Any) -> None:
@@ -337,4 +323,7 @@ def _log_unraisable(found: Any) -> None:
 
 
 def _record(text: str) -> logging.LogRecord:
-    return logging.LogRecord(logger.name, logging.WARNING, "", 0, text, (), None)
+    made = logging.LogRecord(logger.name, logging.WARNING, "", 0, text, (), None)
+    # Of no message: the thread must not look at what the worker handles meanwhile.
+    made.__dict__["about"] = None
+    return made
