@@ -55,8 +55,10 @@ class Runner:
         """Run the request route on a new request."""
         route = self.request_route
         self.run(route, context)
-        if context.suspension is not None:
-            self.when_ended(context, self._started)
+        suspension = context.suspension
+        if suspension is not None:
+            if isinstance(suspension, Wait):
+                suspension.then += (self._started,)
         elif context.transaction is not None and not context.answered:
             self._started(context)
 
