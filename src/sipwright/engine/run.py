@@ -71,8 +71,10 @@ class Runner:
         """Run the request route on a new request, which is the one that is handled now."""
         route = self.request_route
         self.run(route, context)
-        if context.suspension is not None:
-            self.when_ended(context, self._started)
+        suspension = context.suspension
+        if suspension is not None:
+            if isinstance(suspension, Wait):
+                suspension.then += (self._started,)
         elif not context.answered and (context.transaction is not None or context.overloaded):
             self._started(context)
 
