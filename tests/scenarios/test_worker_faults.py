@@ -183,10 +183,10 @@ def test_the_supervisor_is_killed_its_workers_end_and_another_server_takes_the_p
             load.wait_for_answers(100)
             transactions = load.finish()
             wait_for_balance(server, none_lost=False)
-        # Only what was suspended when the workers ended has ended in its error route.
-        assert statuses_of(transactions) - {500} == {200}
-        failed = [sent for sent in transactions if sent.status == 500]
-        assert all(sent.began < began + 1.0 and sent.ask.user == "ask" for sent in failed)
+        # Only what the workers had in hand when they ended has ended in its error route, or was refused in that moment.
+        failed = [sent for sent in transactions if sent.status != 200]
+        assert statuses_of(failed) <= {500, 503}
+        assert all(sent.began < began + 1.0 for sent in failed)
         assert "again" in {sent.version for sent in transactions}
 
 
