@@ -68,7 +68,7 @@ def main() -> int:
     """Run it; return the exit status: 0 when all holds, else 1."""
     parser = argparse.ArgumentParser(description="mixed load and random faults")
     parser.add_argument("--seconds", type=float, default=1200.0, help="of load")
-    parser.add_argument("--rate", type=float, default=1500.0, help="transactions a second")
+    parser.add_argument("--rate", type=float, default=1000.0, help="transactions a second")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--interval", type=float, default=2.0, help="seconds from one fault to the next, on average")
     parser.add_argument("--seed", type=int, default=None, help="of the faults and the load (default: a new one)")
