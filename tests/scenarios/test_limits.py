@@ -1,6 +1,7 @@
 """The modules pike, ratelimit and pipelimit beside Kamailio's: one script, the same floods, the same verdicts.
 
-Everything is sent to both servers at the same time, by many threads, since intervals pass in real time.
+The processes of a server count together, so the requests of one source may come to any of them. Everything is sent to
+both servers at the same time, by many threads, since intervals pass in real time.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ LIMIT = 10
 
 SCRIPT = f"""\
 #!KAMAILIO
-children=1
+children=3
 debug=2
 log_stderror=yes
 disable_tcp=yes

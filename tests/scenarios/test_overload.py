@@ -69,6 +69,7 @@ def test_a_full_server_answers_503_and_keeps_what_it_has(tmp_path: Path) -> None
     bound, flood = 100, 1000
     script = f"""
         {HEAD}
+        children=1
         modparam("tm", "max_transactions", {bound})
         modparam("tm", "wt_timer", 1000)
         request_route {{ {READY} t_reply("200", "$stat(overload)"); }}
@@ -107,6 +108,7 @@ def test_what_cannot_be_suspended_is_answered_503_and_the_others_go_on(tmp_path:
     bound, flood = 20, 300
     script = f"""
         {HEAD}
+        children=1
         loadmodule "jsonrpc.so"
         modparam("tm", "max_suspended", {bound})
         modparam("jsonrpc", "servers", "{deaf.address},1")
@@ -142,6 +144,7 @@ def wait_for(server: SipwrightProcess, text: str) -> None:
 def test_a_flood_that_pike_blocks_leaves_the_others_their_answers(tmp_path: Path) -> None:
     script = f"""
         {HEAD}
+        children=3
         loadmodule "pike.so"
         modparam("pike", "sampling_time_unit", 1)
         modparam("pike", "reqs_density_per_unit", 400)
@@ -169,6 +172,7 @@ def test_a_flood_that_pike_blocks_leaves_the_others_their_answers(tmp_path: Path
 def test_every_datagram_is_received_or_counted_as_dropped(tmp_path: Path) -> None:
     script = f"""
         {HEAD}
+        children=1
         maxbuffer=100000
         request_route {{ {READY} sl_send_reply("200", "$stat(rcv_requests) $stat(udp_drops)"); }}
     """
@@ -176,11 +180,11 @@ def test_every_datagram_is_received_or_counted_as_dropped(tmp_path: Path) -> Non
         received, dropped = map(int, client.ask("OPTIONS").reason.split())
         assert dropped == 0
         # Nobody reads: what the buffer does not hold is lost.
-        os.kill(server.popen.pid, signal.SIGSTOP)
+        os.killpg(server.popen.pid, signal.SIGSTOP)
         flood = 1000
         for request in [client.build("OPTIONS") for _ in range(flood)]:
             client.send(request)
-        os.kill(server.popen.pid, signal.SIGCONT)
+        os.killpg(server.popen.pid, signal.SIGCONT)
         answered = 0
         while client.receive(0.3) is not None:
             answered += 1
