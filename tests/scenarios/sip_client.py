@@ -61,13 +61,14 @@ class SipRequest:
 
 
 class SipClient:
-    """A UDP socket on loopback, connected to a server. Use it as a context manager."""
+    """A UDP socket on loopback, connected to a server; `host` is its own address. Use it as a context manager."""
 
-    def __init__(self, server: tuple[str, int]) -> None:
+    def __init__(self, server: tuple[str, int], host: str = HOST) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((HOST, 0))
+        self.socket.bind((host, 0))
         self.socket.connect(server)
         self.server = server
+        self.host = host
         self.port: int = self.socket.getsockname()[1]
         self._mark = f"{os.getpid():x}-{next(CLIENT_NUMBERS):x}-{time.monotonic_ns():x}"
         self._numbers = itertools.count(1)
@@ -93,13 +94,13 @@ class SipClient:
         request = SipRequest(
             method,
             f"sip:{user}@{self.server[0]}:{self.server[1]}",
-            f"SIP/2.0/UDP {HOST}:{self.port};branch=z9hG4bK-{mark};rport",
+            f"SIP/2.0/UDP {self.host}:{self.port};branch=z9hG4bK-{mark};rport",
             f'"Alice" <sip:{from_user}@example.test>;tag=from-{mark}',
             f"<sip:{user}@example.test>",
             f"{mark}@example.test",
             1,
         )
-        request.extra = {"Contact": f"<sip:{from_user}@{HOST}:{self.port}>", **(headers or {})}
+        request.extra = {"Contact": f"<sip:{from_user}@{self.host}:{self.port}>", **(headers or {})}
         request.body = body
         return request
 
