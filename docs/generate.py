@@ -220,7 +220,10 @@ def _variables(module: str, declared: Sequence[Declared], kind: type[Module], re
 
 
 # What may stand in the parentheses of variables: for each of them something fits.
-_SAMPLES = ("x", "a=>b", "s", "hour", "full", "min", "id_index", "status", "key", "a=>^x", "a=>==x", "from.uri")
+_SAMPLES = (
+    *("x", "a=>b", "s", "hour", "full", "min", "id_index", "status", "key", "a=>^x", "a=>==x", "from.uri"),
+    *("r=>value", "rpl_str"),
+)
 
 
 def _is_writable(name: str, registry: Registry) -> bool:
