@@ -221,8 +221,8 @@ def _variables(module: str, declared: Sequence[Declared], kind: type[Module], re
 
 # What may stand in the parentheses of variables: for each of them something fits.
 _SAMPLES = (
-    *("x", "a=>b", "s", "hour", "full", "min", "id_index", "status", "key", "a=>^x", "a=>==x", "from.uri"),
-    *("r=>value", "rpl_str"),
+    *("x", "a=>b", "a=>value", "a=>^x", "a=>==x", "key", "s"),
+    *("hour", "full", "min", "id_index", "status", "rpl_str", "from.uri"),
 )
 
 
