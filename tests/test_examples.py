@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.scenarios.processes import RedisProcess
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIPWRIGHT = [sys.executable, "-m", "sipwright"]
 
@@ -109,6 +111,22 @@ def test_manual_script_reports_the_error(start: Start, tmp_path: Path) -> None:
     assert status == 1
     assert "SIP/2.0 503 No Service" in replies
     wait_for(log, "Error received: failure\n")
+
+
+def test_servers_share_what_they_know_on_redis(start: Start, tmp_path: Path) -> None:
+    with RedisProcess(tmp_path) as redis:
+        redis.run("HSET", "place:alice", "uri", "sip:alice@10.0.0.1", "since", "9")
+        ports = [free_port(), free_port()]
+        for port in ports:
+            arguments = ("-A", f"REDIS_PORT={redis.port}", "-l", f"udp:127.0.0.1:{port}")
+            start("run", "-f", str(EXAMPLES / "redis.cfg"), *arguments, pattern="connected to Redis")
+        status, replies = send("OPTIONS", "alice", ports[0])
+        assert "SIP/2.0 302 There Since 9\n" in replies
+        assert "Contact: <sip:alice@10.0.0.1>\n" in replies
+        answers = [send("OPTIONS", "bob", ports[number % 2])[1].splitlines()[0] for number in range(5)]
+        assert answers == ["SIP/2.0 404 Not Found"] * 4 + ["SIP/2.0 429 Too Many Requests"]
+    status, replies = send("OPTIONS", "alice", ports[0])
+    assert (status, replies.splitlines()[0]) == (1, "SIP/2.0 503 Try Again")
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.cfg")), ids=lambda path: path.name)

@@ -228,13 +228,16 @@ class NdbRedis(Module):
         words = None if found is None else self._words("redis_cmd", ctx, command, arguments)
         if found is None or words is None:
             return FAILED
-        if _conversation(ctx).pipelines.get(server):
+        conversation = _conversation(ctx)
+        if conversation.pipelines.get(server):
             self.services.log.warning("redis_cmd(%r): the commands that were put aside are sent before", server)
             await self._execute(ctx, found)
-        results = await self._send(ctx, found, [(words, reply)])
-        if results is None:
+        if self._is_disabled(found):
             return DISABLED
-        (result,) = results
+        to_send, result = conversation.begin(server, words)
+        if to_send:
+            result = (await self._ask(ctx, found, to_send))[-1]
+        conversation.replies[reply] = result
         if isinstance(result, RedisAnswerError):
             return self._failed("redis_cmd", ctx, f"{server} answered {result}")
         return FAILED if isinstance(result, RedisAwayError) else 1
@@ -252,40 +255,35 @@ class NdbRedis(Module):
         return 1
 
     async def _execute(self, ctx: Context, server: RedisServer) -> int:
-        results = await self._send(ctx, server, _conversation(ctx).pipelines.pop(server.name))
-        if results is None:
-            return DISABLED
-        # Kamailio: an error among the replies is one of them, and no failure.
-        return FAILED if any(isinstance(result, RedisAwayError) for result in results) else 1
-
-    async def _send(
-        self, ctx: Context, server: RedisServer, commands: list[tuple[list[str], str]]
-    ) -> list[Result] | None:
-        """Send commands in one piece, keep their replies and return them; None: the server is disabled."""
-        if self._is_disabled(server):
-            return None
+        """Send what was put aside in one piece, and keep the replies."""
         conversation = _conversation(ctx)
+        commands = conversation.pipelines.pop(server.name)
+        if self._is_disabled(server):
+            return DISABLED
         to_send: list[list[str]] = []
         # Of each command, the reply that it has already, or else where in `to_send` the last of its words are.
-        places: list[Result | int] = []
+        places: list[Result | _At] = []
         for words, _name in commands:
             sent, known = conversation.begin(server.name, words)
             to_send += sent
             places.append(_At(len(to_send) - 1) if known is None else known)
         replies = await self._ask(ctx, server, to_send) if to_send else []
-        results: list[Result] = [replies[place] if isinstance(place, _At) else place for place in places]
+        results = [replies[place] if isinstance(place, _At) else place for place in places]
         for (_words, name), result in zip(commands, results, strict=True):
             conversation.replies[name] = result
-        return results
+        # Kamailio: an error among the replies is one of them, and no failure.
+        return FAILED if any(isinstance(result, RedisAwayError) for result in results) else 1
 
     async def _ask(self, ctx: Context, server: RedisServer, commands: list[list[str]]) -> list[Any]:
         wait = Wait(ctx)
         if not self.services.hold(wait):
             self._failed("redis_cmd", ctx, "too many transactions are suspended")
             return [RedisAwayError("too many transactions are suspended")] * len(commands)
-        if server.client.submit_all(commands, self.services.go_on, wait):
-            # Meanwhile the transaction may have been cancelled: then nothing here goes on.
-            replies: list[Any] = await wait
+        # Meanwhile the transaction may be cancelled: then nothing here goes on.
+        if len(commands) == 1 and server.client.submit(commands[0], self.services.go_on, wait):
+            replies: list[Any] = [await wait]
+        elif len(commands) > 1 and server.client.submit_all(commands, self.services.go_on, wait):
+            replies = await wait
         else:
             self.services.unsuspend(wait)
             replies = [RedisAwayError(f"{server.address} is away")] * len(commands)

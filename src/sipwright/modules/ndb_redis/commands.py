@@ -45,21 +45,26 @@ class Command:
     `arguments` is how many arguments follow it. ArgumentError: it cannot be a command, or cannot be sent.
     """
 
-    __slots__ = ("_text", "_words")
+    __slots__ = ("_fixed", "_text", "_words")
 
     def __init__(self, parts: Sequence[Part], arguments: int) -> None:
         # One variable and nothing else is a command that the script has put together itself: it is split as a whole.
         is_whole = len(parts) == 1 and isinstance(parts[0], Variable)
         self._text = prepare_text(parts) if is_whole else None
         self._words = [] if is_whole else _split(parts, arguments, strict=True)
+        self._fixed: list[str] | None = None
         if not is_whole:
             fixed = ["".join(piece for piece in word if isinstance(piece, str)) for word in self._words]
             reason = why_not(fixed)
             if reason is not None:
                 raise ArgumentError(reason)
+            if all(isinstance(piece, str) for word in self._words for piece in word):
+                self._fixed = fixed
 
     def words(self, context: Any, arguments: Sequence[str]) -> list[str]:
-        """Return the words, with these arguments."""
+        """Return the words, with these arguments. They are not to be changed."""
+        if self._fixed is not None:
+            return self._fixed
         words = self._words
         if self._text is not None:
             words = _split([self._text(context)], len(arguments), strict=False)
