@@ -193,6 +193,33 @@ def test_the_error_of_a_write_that_nobody_waits_for_is_told() -> None:
     assert driver.log == ["htable t: not written: OOM command not allowed when used memory > 'maxmemory'."]
 
 
+class TestStop:
+    """A server that stops."""
+
+    def test_what_waits_for_redis_gets_its_reply(self) -> None:
+        driver = ScriptDriver(f'{HEAD} request_route {{ sl_send_reply("200", "$sht(t=>a) $sht(t=>b)"); }}')
+        driver.redis.run("SET", "sht:t:a", "first")
+        driver.redis.run("SET", "sht:t:b", "second")
+        # Without the replies of Redis, which the driver would deliver.
+        driver._core.receive(sip_request(), ("127.0.0.1", 5070), driver._socket)
+        assert driver.is_suspended
+        (reply,) = driver.stop()
+        assert reply.reason == "first second"
+
+    def test_routes_that_run_because_of_it_can_still_read(self) -> None:
+        driver = ScriptDriver(
+            f"""{HEAD} loadmodule "jsonrpc.so" modparam("jsonrpc", "servers", "127.0.0.1:9999,1")
+            request_route {{ jsonrpc_request("m", "", "R", "R", "$var(x)"); }}
+            route[R] {{ t_reply("200", "$var(x) $sht(t=>k)"); }}
+            """,
+            rpc={"m": NoAnswer.TIMEOUT},
+        )
+        driver.redis.run("SET", "sht:t:k", "v")
+        driver.receive(sip_request())
+        (reply,) = driver.stop()
+        assert reply.reason == "failure v"
+
+
 class TestLocks:
     """A lock keeps out other servers."""
 
