@@ -7,8 +7,8 @@ import os
 import pwd
 import signal
 import socket
-import stat
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -294,37 +294,30 @@ def test_the_pid_file_of_a_server_that_was_killed_is_taken_over(tmp_path: Path) 
 
 
 @pytest.fixture
-def nobodys_directory(tmp_path: Path) -> Iterator[Path]:
-    """Yield a folder below `tmp_path` that is nobody's, and that nobody can get into."""
+def open_directory() -> Iterator[Path]:
+    """Yield a folder that everybody can get into, as `tmp_path` is not, with a folder `run` in it that is nobody's."""
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else")
     nobody = pwd.getpwnam("nobody")
-    opened = []
-    for folder in (tmp_path, *tmp_path.parents):
-        if not folder.stat().st_mode & stat.S_IXOTH:
-            folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
-            opened.append(folder)
-    own = tmp_path / "run"
-    own.mkdir()
-    os.chown(own, nobody.pw_uid, nobody.pw_gid)
-    yield own
-    for folder in opened:
-        folder.chmod(folder.stat().st_mode & ~stat.S_IXOTH)
+    with tempfile.TemporaryDirectory(prefix="sipwright-test-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        (directory / "run").mkdir()
+        os.chown(directory / "run", nobody.pw_uid, nobody.pw_gid)
+        yield directory
 
 
 @pytest.mark.parametrize("way", ["options", "script"])
-def test_a_server_that_root_starts_becomes_the_user_it_is_told(
-    tmp_path: Path, nobodys_directory: Path, way: str
-) -> None:
+def test_a_server_that_root_starts_becomes_the_user_it_is_told(open_directory: Path, way: str) -> None:
     nobody = pwd.getpwnam("nobody")
-    pid_file = nobodys_directory / "sipwright.pid"
+    pid_file = open_directory / "run" / "sipwright.pid"
     options = ["-n", "2", "-P", str(pid_file)]
     head = ""
     if way == "options":
         options += ["-u", "nobody", "-g", str(nobody.pw_gid)]
     else:
         head = 'user="nobody"\n'
-    with SipwrightProcess(answering(head), tmp_path, options) as server:
+    with SipwrightProcess(answering(head), open_directory, options) as server:
         pids = [server.popen.pid, *server.workers().values()]
         for pid in pids:
             assert os.stat(f"/proc/{pid}").st_uid == nobody.pw_uid
