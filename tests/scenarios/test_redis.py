@@ -85,7 +85,7 @@ def test_items_expire_on_the_server(tmp_path: Path, redis: RedisProcess) -> None
 
 
 def test_a_server_that_is_killed_and_started_again_is_used_again(tmp_path: Path, redis: RedisProcess) -> None:
-    text = READ_AND_WRITE.format(url=redis.url, more='modparam("htable", "store_timeout", 500)')
+    text = READ_AND_WRITE.format(url=redis.url, more='modparam("htable", "store_timeout", 2000)')
     with SipwrightProcess(text, tmp_path) as server:
         assert [ask(server, "one"), ask(server, "two")] == ["200 0", "200 one"]
         redis.kill()
@@ -94,11 +94,11 @@ def test_a_server_that_is_killed_and_started_again_is_used_again(tmp_path: Path,
         began = time.monotonic()
         for user in ("three", "four", "five"):
             assert ask(server, user) == "200 <null>"
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 1.5
         with redis:
             began = time.monotonic()
             until(lambda: ask(server, "six") != "200 <null>")
-            assert time.monotonic() - began < 1.6
+            assert time.monotonic() - began < 2.0
             assert ask(server, "seven") == "200 six"
             # Scripts are there again, too: the first one is loaded with the connection.
             assert redis.run("INCR", "sht:t:n") == 1
@@ -138,22 +138,22 @@ def test_a_server_starts_without_redis_and_finds_it_later(tmp_path: Path, redis:
 
 
 def test_a_server_that_hangs_holds_nothing_up_for_longer_than_the_timeout(tmp_path: Path, redis: RedisProcess) -> None:
-    text = READ_AND_WRITE.format(url=redis.url, more='modparam("htable", "store_timeout", 300)')
+    text = READ_AND_WRITE.format(url=redis.url, more='modparam("htable", "store_timeout", 500)')
     with SipwrightProcess(text, tmp_path) as server:
         ask(server, "one")
         os.kill(redis.popen.pid, signal.SIGSTOP)
         try:
             began = time.monotonic()
             assert ask(server, "two") == "200 <null>"
-            assert 0.25 < time.monotonic() - began < 1.0
+            assert 0.45 < time.monotonic() - began < 2.0
             # Then it counts as away, and nobody waits.
             began = time.monotonic()
             assert [ask(server, "three"), ask(server, "ready")] == ["200 <null>", "200 Ready"]
-            assert time.monotonic() - began < 0.2
+            assert time.monotonic() - began < 0.45
         finally:
             os.kill(redis.popen.pid, signal.SIGCONT)
         until(lambda: ask(server, "four") != "200 <null>")
-        server.wait_for_log("is lost: no answer for 300 ms")
+        server.wait_for_log("is lost: no answer for 500 ms")
 
 
 def test_other_requests_are_handled_while_one_waits_and_a_cancel_ends_it(tmp_path: Path, redis: RedisProcess) -> None:
