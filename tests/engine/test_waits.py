@@ -389,5 +389,25 @@ def test_the_log_of_an_error_names_the_line_behind_the_wait(
     assert server.statuses() == [500]
 
 
+def test_a_request_that_cannot_wait_and_is_left_without_an_answer_is_answered_503(
+    server: Any, waiting: Waiting, request_bytes: Requests
+) -> None:
+    server.registry.set_param("tm", "max_suspended", 1)
+
+    async def script(ctx: Context) -> int:
+        seen = await waiting(ctx)
+        server.seen.append(seen)
+        return int(server.reply(ctx, 404)) if ctx.message.method == "MESSAGE" else 0
+
+    server.route(script)
+    assert server.receive(request_bytes("OPTIONS", branch="z9hG4bKa")) == []
+    assert server.receive(request_bytes("OPTIONS", branch="z9hG4bKb")) == [503]
+    assert server.receive(request_bytes("MESSAGE", branch="z9hG4bKc")) == [404]
+    waiting.give()
+    assert server.seen == ["refused", "refused", "value"]
+    assert server.statuses() == [503, 404]
+    assert server.stat("tm:suspend_refused") == 2
+
+
 def _waiting_things() -> int:
     return sum(isinstance(one, (Context, Wait)) for one in gc.get_objects())

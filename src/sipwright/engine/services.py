@@ -286,9 +286,10 @@ class WorkerServices:
 
     def hold(self, wait: Wait) -> bool:
         """Suspend a script that waits for a variable."""
-        if not self.suspensions.add_wait(wait):
-            return False
         context = wait.context
+        if not self.suspensions.add_wait(wait):
+            self.admission.suspension_refused(context, self.suspensions.limit)
+            return False
         if self.trace is not None:
             self.trace("hold", context, {})
         if (
