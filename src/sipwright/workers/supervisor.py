@@ -37,6 +37,7 @@ from sipwright.workers.process import Closable, WorkerProcess, describe_end
 from sipwright.workers.restarts import Restarts
 from sipwright.workers.scoreboard import Board
 from sipwright.workers.shared import SharedStores, new_store_path, remove_leftovers, remove_store
+from sipwright.workers.silence import Silence
 from sipwright.workers.steering import Steering
 
 logger = logging.getLogger("sipwright")
@@ -93,6 +94,7 @@ class Supervisor:
         self._armed: float | None = None
         self._timers = TimerQueue(time.monotonic, self._arm)
         self._notifier = Notifier()
+        self._silence = Silence(time.monotonic(), SILENT_SECONDS)
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._wakeup_writer = socket.socketpair()
         self._processes: dict[int, WorkerProcess] = {}
@@ -121,7 +123,7 @@ class Supervisor:
                 _collect()
                 for slot in self._slots:
                     self._start_worker(slot)
-                self._timers.start(STATUS_INTERVAL, self._tend)
+                self._tend(None)
                 self._loop()
         finally:
             self._close()
@@ -368,8 +370,9 @@ class Supervisor:
         """Look after workers that say nothing, and tell the service manager how it goes."""
         self._timers.start(STATUS_INTERVAL, self._tend)
         now = time.monotonic()
+        self._silence.look(now)
         for process in self._processes.values():
-            silence = now - process.last_beat
+            silence = self._silence.since(process.last_beat, now)
             if silence > HUNG_SECONDS:
                 logger.error("%s has been silent for %.0f s: it is killed", process, silence)
                 process.kill()
@@ -384,7 +387,7 @@ class Supervisor:
         # At least as often as hung workers are looked for: the feeding after one that is left out might come too late.
         self._timers.start(min(self._notifier.watchdog_interval, STATUS_INTERVAL), self._watch)
         now = time.monotonic()
-        if all(now - process.last_beat < SILENT_SECONDS for process in self._processes.values()):
+        if all(self._silence.since(process.last_beat, now) < SILENT_SECONDS for process in self._processes.values()):
             self._notifier.watchdog()
 
     # ---- reload
