@@ -270,8 +270,10 @@ class SipwrightProcess(SipServerProcess):
         return " is ready on " in self.log and super().is_ready()
 
     def rewrite(self, cfg_text: str) -> None:
-        """Write another script in the place of the one that the server runs."""
-        self.config.write_text(cfg_text, encoding="utf-8")
+        """Put another script in the place of the one that the server runs; it reads either of them, never a half."""
+        written = self.config.with_suffix(".new")
+        written.write_text(cfg_text, encoding="utf-8")
+        written.replace(self.config)
 
     def reload(self, *, is_good: bool = True) -> None:
         """Have the script read again, and wait until the server says that it was, or that it was not."""
