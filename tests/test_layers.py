@@ -12,7 +12,7 @@ PACKAGE = SRC / "sipwright"
 
 # What may be imported from our own package, by prefix, longest prefix of the importing module first.
 L0_OWN = ["sipwright.errors", "sipwright.timerqueue", "sipwright.netstring"]
-CORE_RPC = ["addresses", "deadlines", "dispatch", "lenient", "messages", "peer", "resulttext", "template"]
+CORE_RPC = ["addresses", "deadlines", "dispatch", "framing", "lenient", "messages", "peer", "resulttext", "template"]
 RPC = ["sipwright.jsonrpc"]
 CORE_REDIS = ["addresses", "resp", "scripts"]
 REDIS = ["sipwright.redis"]
@@ -22,7 +22,10 @@ ALLOWED: dict[str, list[str]] = {
     "sipwright.errors": [],
     "sipwright.netstring": ["sipwright.errors"],
     "sipwright.timerqueue": [],
-    **{f"sipwright.jsonrpc.{core}": ["sipwright.errors", "sipwright.jsonrpc"] for core in CORE_RPC},
+    **{
+        f"sipwright.jsonrpc.{core}": ["sipwright.errors", "sipwright.netstring", "sipwright.jsonrpc"]
+        for core in CORE_RPC
+    },
     "sipwright.jsonrpc": [*L0_OWN, *RPC],
     "sipwright.redis": ["sipwright.errors", "sipwright.redis"],
     "sipwright.sip": ["sipwright.errors", "sipwright.sip"],

@@ -2,7 +2,8 @@
 
 SipwrightError
 ├── ParseError                 bytes from the network that are not what they should be
-│   ├── NetstringParseError    the connection they came on must be closed
+│   ├── FramingParseError      the stream has no frames that can be told apart: its connection must be closed
+│   │   └── NetstringParseError    the same, of netstrings
 │   ├── JsonParseError         text that is not JSON (strict or lenient): `offset` into the text
 │   ├── JsonRpcParseError      JSON that is not a JSON-RPC message: `code` to answer with
 │   ├── RespParseError         what a Redis server does not say: its connection must be closed
@@ -40,8 +41,8 @@ class ParseError(SipwrightError):
     """Bytes or text that came from outside are malformed."""
 
 
-class NetstringParseError(ParseError):
-    """A bad netstring: the stream cannot be followed any further, so its connection must be closed.
+class FramingParseError(ParseError):
+    """A stream of frames that cannot be followed any further: its connection must be closed.
 
     `payloads` are those that were complete before the fault and that no earlier call returned.
     """
@@ -49,6 +50,10 @@ class NetstringParseError(ParseError):
     def __init__(self, message: str, payloads: Sequence[bytes] = ()) -> None:
         super().__init__(message)
         self.payloads = payloads
+
+
+class NetstringParseError(FramingParseError):
+    """A bad netstring."""
 
 
 class JsonParseError(ParseError):

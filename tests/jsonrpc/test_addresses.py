@@ -25,6 +25,24 @@ def test_addresses_of_every_kind_and_any_white_space() -> None:
     assert [spec.priority for spec in specs] == [0, -5, 10, 1]
 
 
+def test_tls_unix_and_srv_take_the_place_of_host_and_port() -> None:
+    text = "tls:a:1,3 TLS:[::1]:2,3 tcp:b:3,2 unix:/run/x.sock,2 unix:@x,2 srv:_rpc._tls.example.org.,1"
+    addresses = [spec.address for spec in parse_servers(text)]
+    assert addresses == [
+        ServerAddress("a", 1, "tls"),
+        ServerAddress("::1", 2, "tls"),
+        ServerAddress("b", 3),
+        ServerAddress("/run/x.sock", 0, "unix"),
+        ServerAddress("@x", 0, "unix"),
+        ServerAddress("_rpc._tls.example.org", 0, "srv"),
+    ]
+    assert [parse_address(str(address)) for address in addresses] == addresses
+
+
+def test_a_weight_stands_behind_the_priority() -> None:
+    assert [spec.weight for spec in parse_servers("a:1,1 b:1,1,10 unix:/x,1,65535")] == [1, 10, 65535]
+
+
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])
 def test_no_text_is_no_servers(text: str) -> None:
     assert parse_servers(text) == []
@@ -65,9 +83,19 @@ def test_no_text_is_no_servers(text: str) -> None:
         ("a-:80,1", "cannot be at this place", 1),
         ("300.1.1.1:80,1", "not an IPv4 address", 0),
         ("10.1.1:80,1", "not an IPv4 address", 0),
-        ("tls:host:80,1", "tls: addresses are not supported yet", 0),
-        ("unix:/run/x.sock,1", "unix: addresses are not supported yet", 0),
-        ("a:80,1 srv:_rpc._tcp.example.org,1", "srv: addresses are not supported yet", 7),
+        ("localhost:80,1,2,3", "stray comma after", 16),
+        ("localhost:80,1,0", "weight '0'", 15),
+        ("localhost:80,1,65536", "weight '65536'", 15),
+        ("localhost:80,1,-1", "weight '-1'", 15),
+        ("tls:host,1", "no port", 8),
+        ("tls:host:0,1", "out of range", 9),
+        ("tls:,1", "no host|no port", 4),
+        ("unix:run/x.sock,1", "path of a socket", 5),
+        ("unix:/,1", "path of a socket", 5),
+        ("unix:/run/x.sock", "no priority", 16),
+        ("a:80,1 unix:/" + "x" * 107 + ",1", "at most 107 bytes", 12),
+        ("a:80,1 srv:_rpc.example.org,1", "SRV records", 11),
+        ("srv:rpc._tcp.example.org,1", "SRV records", 4),
     ],
 )
 def test_each_mistake_has_its_message_and_place(text: str, message: str, offset: int) -> None:
@@ -90,7 +118,7 @@ def test_any_text_is_read_or_refused_with_a_place_inside_it(text: str) -> None:
         assert fault.offset is not None
         assert 0 <= fault.offset <= len(text)
     else:
-        assert parse_servers(" ".join(f"{spec.address},{spec.priority}" for spec in specs)) == specs
+        assert parse_servers(" ".join(f"{spec.address},{spec.priority},{spec.weight}" for spec in specs)) == specs
 
 
 def test_a_named_group() -> None:

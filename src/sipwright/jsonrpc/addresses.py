@@ -1,5 +1,8 @@
 """Server lists as people write them (L0): `"host:port,priority host:port,priority"` to addresses and priorities.
 
+In the place of `host:port` there may be `tls:host:port`, `unix:/path` or `srv:_service._proto.domain`; behind the
+priority `,weight`.
+
 Each kind of mistake has its own message and the index of the character where it is, so that a script's author sees
 it at load. Whether a host exists is not asked here.
 """
@@ -7,40 +10,62 @@ it at load. Whether a host exists is not asked here.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
+from typing import Literal
 
 from sipwright.errors import ArgumentError
 
 _ENTRY = re.compile(r"\S+")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _NUMBERS_ONLY = re.compile(r"[0-9.]+")
-_KINDS_TO_COME = ("tls:", "unix:", "srv:")
+_SRV_NAME = re.compile(r"_[A-Za-z0-9-]+\._[A-Za-z]+(\.[A-Za-z0-9_-]+)+\.?")
+MAX_WEIGHT = 65535
+# What Linux has room for in a socket address.
+MAX_PATH = 107
+
+Kind = Literal["tcp", "tls", "unix", "srv"]
 
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where a server listens: a name, an IPv4 or an IPv6 address (without brackets), and a TCP port."""
+    """Where a server listens.
+
+    For the kinds tcp and tls, `host` is a name, an IPv4 or an IPv6 address (without brackets), and `port` a TCP port.
+    For unix, `host` is the path of a socket (with `@` first, a name in Linux's abstract namespace); for srv, the name
+    of DNS SRV records (RFC 2782), of which `_tls` in the place of the protocol stands for TLS. Both have the port 0.
+    """
 
     host: str
     port: int
+    kind: Kind = "tcp"
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        if self.kind in ("unix", "srv"):
+            return f"{self.kind}:{self.host}"
+        place = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return place if self.kind == "tcp" else f"{self.kind}:{place}"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
-    """One entry of a server list. Servers of a higher priority number are asked first."""
+    """One entry of a server list.
+
+    Servers of a higher priority number are asked first; those of one priority in the proportion of their weights (1 to
+    65535). The records of an srv address have weights of their own.
+    """
 
     address: ServerAddress
     priority: int
+    weight: int = 1
 
 
 def parse_servers(text: str) -> list[ServerSpec]:
     """Read `"localhost:9999,2 10.10.0.1:9999,2 [2001:db8::1]:9999,1"`; the empty string is no servers.
 
-    Raises ArgumentError with the offset into the text.
+    An entry may have a weight behind its priority, `"localhost:9999,2,10"`. Raises ArgumentError with the offset into
+    the text.
     """
     return [_parse_entry(match[0], match.start()) for match in _ENTRY.finditer(text)]
 
@@ -60,10 +85,13 @@ def parse_group(text: str) -> tuple[str, list[ServerSpec]]:
 
 
 def parse_address(text: str) -> ServerAddress:
-    """Read `"host:port"`. Raises ArgumentError with the offset into the text."""
+    """Read `"host:port"`, `"tls:host:port"`, `"unix:/path"` or `"srv:_service._proto.domain"`.
+
+    Raises ArgumentError with the offset into the text.
+    """
     address, end = _parse_address(text, 0)
     if end < len(text):
-        raise ArgumentError(f"unexpected {text[end:]!r} after the port", end)
+        raise ArgumentError(f"unexpected {text[end:]!r} after the address", end)
     return address
 
 
@@ -74,23 +102,38 @@ def _parse_entry(entry: str, offset: int) -> ServerSpec:
     rest, at = entry[end:], offset + end
     if not rest:
         raise ArgumentError(f"'{entry}' has no priority: expected host:port,priority", at)
-    priority = rest[1:]
+    priority, comma, weight = rest[1:].partition(",")
     if not priority:
+        if comma:
+            raise ArgumentError("stray comma after the address: expected the priority", at + 1)
         raise ArgumentError(f"'{entry}' has no priority after the comma", at + 1)
-    if "," in priority:
-        comma = offset + entry.rindex(",")
-        raise ArgumentError("stray comma after the priority: entries are separated by spaces", comma)
     digits = priority[1:] if priority[0] == "-" else priority
     if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
         raise ArgumentError(f"priority '{priority}' is not an integer", at + 1)
-    return ServerSpec(address, int(priority))
+    if not comma:
+        return ServerSpec(address, int(priority))
+    at += len(priority) + 1
+    if not weight or "," in weight:
+        stray = at + len(comma) + weight.index(",") if weight else at
+        raise ArgumentError("stray comma after the priority: entries are separated by spaces", stray)
+    if not (weight.isascii() and weight.isdigit() and len(weight) < 6 and 1 <= int(weight) <= MAX_WEIGHT):
+        raise ArgumentError(f"weight '{weight}' is not a number from 1 to {MAX_WEIGHT}", at + 1)
+    return ServerSpec(address, int(priority), int(weight))
 
 
 def _parse_address(entry: str, offset: int) -> tuple[ServerAddress, int]:
-    """Return the address that an entry begins with, and where the port ends: at a comma or at the end."""
-    for kind in _KINDS_TO_COME:
-        if entry.lower().startswith(kind) and not entry[len(kind) :].partition(",")[0].isdigit():
-            raise ArgumentError(f"{kind} addresses are not supported yet", offset)
+    """Return the address that an entry begins with, and where it ends: at a comma or at the end."""
+    kind, colon, rest = entry.partition(":")
+    kind = kind.lower()
+    # Not a host of that name: a port would follow it.
+    if colon and kind in _PARSERS and not rest.partition(",")[0].isdigit():
+        address, end = _PARSERS[kind](rest, offset + len(kind) + 1)
+        return address, end + len(kind) + 1
+    return _parse_place(entry, offset, "tcp")
+
+
+def _parse_place(entry: str, offset: int, kind: Literal["tcp", "tls"]) -> tuple[ServerAddress, int]:
+    """Return the address of a `host:port` that an entry begins with, and where it ends."""
     if entry.startswith("["):
         host, colon = _parse_ipv6(entry, offset)
     else:
@@ -101,7 +144,31 @@ def _parse_address(entry: str, offset: int) -> tuple[ServerAddress, int]:
         raise ArgumentError(f"'{entry}' has no port: expected host:port", offset + len(host))
     comma = entry.find(",", colon)
     end = len(entry) if comma < 0 else comma
-    return ServerAddress(host, _parse_port(entry[colon + 1 : end], host, offset + colon + 1)), end
+    return ServerAddress(host, _parse_port(entry[colon + 1 : end], host, offset + colon + 1), kind), end
+
+
+def _parse_unix(entry: str, offset: int) -> tuple[ServerAddress, int]:
+    path = entry.partition(",")[0]
+    if path[:1] not in ("/", "@") or len(path) < 2:
+        raise ArgumentError("expected the path of a socket after 'unix:', beginning with / (or a name with @)", offset)
+    if len(path.encode()) > MAX_PATH:
+        raise ArgumentError(f"the path of a socket has at most {MAX_PATH} bytes", offset)
+    return ServerAddress(path, 0, "unix"), len(path)
+
+
+def _parse_srv(entry: str, offset: int) -> tuple[ServerAddress, int]:
+    name = entry.partition(",")[0]
+    if not _SRV_NAME.fullmatch(name):
+        raise ArgumentError(f"'{name}' is not the name of SRV records: expected _service._proto.domain", offset)
+    return ServerAddress(name.removesuffix("."), 0, "srv"), len(name)
+
+
+_PARSERS: dict[str, Callable[[str, int], tuple[ServerAddress, int]]] = {
+    "tcp": lambda entry, offset: _parse_place(entry, offset, "tcp"),
+    "tls": lambda entry, offset: _parse_place(entry, offset, "tls"),
+    "unix": _parse_unix,
+    "srv": _parse_srv,
+}
 
 
 def _parse_ipv6(entry: str, offset: int) -> tuple[str, int]:

@@ -1,9 +1,9 @@
-"""One TCP connection that carries JSON-RPC in netstrings (L2): bytes to the peer, payloads to bytes.
+"""One connection that carries JSON-RPC in frames (L2): bytes to the peer, payloads to bytes.
 
 Owns the transport, the decoder and the peer of one connection. All payloads that are written in one turn of the event
 loop leave in one `transport.write`, unless they are more than `HIGH_WATER` bytes. While the transport's buffer is full
 (the other end does not read), the owner is told, so that it can send elsewhere. At most `SLICE` payloads are taken in
-one turn; while more are there, nothing is read. A bad netstring, the end of the stream or an error of the socket end
+one turn; while more are there, nothing is read. A bad frame, the end of the stream or an error of the socket end
 the connection, and the owner hears of it at once, not when asyncio has cleaned up.
 
 Client and server use the same class; what differs is the owner. asyncio sets TCP_NODELAY on every TCP socket itself.
@@ -15,9 +15,9 @@ import asyncio
 from collections import deque
 from typing import Any, Final, Protocol, cast
 
-from sipwright.errors import NetstringParseError
+from sipwright.errors import FramingParseError
+from sipwright.jsonrpc.framing import NETSTRING, Framing
 from sipwright.jsonrpc.peer import Peer
-from sipwright.netstring import Decoder
 
 # Bytes that may wait for the other end to read before the connection counts as blocked, and down to which they must
 # have gone before it counts as free again.
@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
         "_backlog",
         "_call_soon",
         "_decoder",
+        "_encode",
         "_ended",
         "_fault",
         "_is_read",
@@ -82,6 +83,7 @@ class Connection(asyncio.Protocol):
         peer: Peer[Any],
         server: str,
         max_size: int = 1 << 20,
+        framing: Framing = NETSTRING,
     ) -> None:
         self.peer = peer
         self.pending = peer.pending
@@ -90,12 +92,13 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.is_blocked = False
         self._receive = peer.receive
-        self._decoder = Decoder(max_size)
+        self._decoder = framing.decoder(max_size)
+        self._encode = None if framing is NETSTRING else framing.encode
         self._out: list[bytes] = []
         self._size = 0
         # Payloads that were received and not taken yet, and the fault that was behind the last of them.
         self._backlog: deque[bytes] = deque()
-        self._fault: NetstringParseError | None = None
+        self._fault: FramingParseError | None = None
         self._is_wanted = True
         self._is_read = True
         self._loop = loop
@@ -109,7 +112,8 @@ class Connection(asyncio.Protocol):
         if not out:
             self._call_soon(self._flush)
         size = len(payload)
-        out.append(b"%d:%b," % (size, payload))
+        # Netstrings are made here: the call of a function would cost 60 ns.
+        out.append(b"%d:%b," % (size, payload) if self._encode is None else self._encode(payload))
         self._size += size
         if self._size > HIGH_WATER:
             # The rest of this turn may write more than there is memory for: let it know whether the other end reads.
@@ -133,7 +137,7 @@ class Connection(asyncio.Protocol):
         """Take bytes of the other end (called by asyncio)."""
         try:
             payloads = self._decoder.feed(data)
-        except NetstringParseError as error:
+        except FramingParseError as error:
             payloads, self._fault = list(error.payloads), error
         if len(payloads) > SLICE or self._backlog:
             if not self._backlog:
@@ -189,7 +193,7 @@ class Connection(asyncio.Protocol):
                     {"message": "error while handling a JSON-RPC message", "exception": error, "protocol": self}
                 )
 
-    def _end_by_fault(self, fault: NetstringParseError) -> None:
+    def _end_by_fault(self, fault: FramingParseError) -> None:
         # What is written already, answers to the payloads before the fault for one, still leaves.
         self._flush()
         self.abort(str(fault))
