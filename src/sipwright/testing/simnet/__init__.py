@@ -17,8 +17,8 @@ The program is the real one, with asyncio's streams, protocols and TLS; sockets 
 for: when no task has anything to do, the clock jumps to the next timer. All chance comes from `seed`, so that a run is
 the same each time. Of a run that fails, the exception has the seed and the end of the trace.
 
-`network` has the hosts and links, `loop` the clock and the face of asyncio, `listening` the servers, `connection` what a
-test may do to a connection, `transport` its ends, `flow` the bytes between them.
+`network` has the hosts and links, `loop` the clock and the face of asyncio, `listening` the servers, `connection` what
+a test may do to a connection, `transport` its ends, `flow` the bytes between them.
 """
 
 from sipwright.testing.simnet.connection import SimConnection

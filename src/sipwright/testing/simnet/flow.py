@@ -192,7 +192,7 @@ class Flow:
 
     def send(self, piece: Piece) -> None:
         """Put a piece on its way."""
-        if not piece or self._has_ended:
+        if not piece or (self._has_ended and piece is not Mark.RST):
             return
         least, most = self.link.latency
         self._last = max(self._last, self._loop.time() + least + (most - least) * self._random.random())

@@ -199,6 +199,10 @@ class SimTransport(asyncio.Transport):
             self.outgoing.drop_unsent()
             self._loop.call_soon(self._finish, context=self.context)
 
+    def _force_close(self, error: Exception) -> None:
+        # Called by asyncio's TLS.
+        self.lose(error, silently=False)
+
     # What the flows and the network tell
 
     def lose(self, error: Exception, *, silently: bool = True) -> None:
