@@ -48,8 +48,8 @@ OTHER_LOOP = "the client belongs to another event loop: the one that ran when it
 
 Done = Callable[[Any, PendingCall], object]
 WhenFull = Literal["refuse", "wait"]
-# Told what a client does: the event, the call (None: nobody waits for that answer, or it is about a server), the server
-# "host:port" (empty: none was asked) and the id that the request had on its connection (None: none was sent).
+# Told what a client does: the event, the call (None: nobody waits for that answer), the server "host:port" (empty: none
+# was asked) and the id that the request had on its connection (None: none was sent).
 Watch = Callable[[str, PendingCall | None, str, int | None], object]
 
 
@@ -77,8 +77,8 @@ class Caller:
     by its deadline, or because another server's answer came first.
 
     `watch`, once set, is told each `request` that is sent, further tries too; how each call ends (`ok`, `error`,
-    `timeout` or `failure`, before `done` is called; `cancelled`); each answer that is `late`, `doubled` or `unknown`;
-    and which servers are `connected`, `disconnected`, `out` and `back`.
+    `timeout` or `failure`, before `done` is called; `cancelled`); and each answer that is `late`, `doubled` or
+    `unknown`. `watch_servers` is told which servers are `connected`, `disconnected`, `out` and `back`, by their names.
 
     Use it in `async with`, or call `start()` in the running loop and `close()` at the end. Raises ArgumentError for a
     malformed server list, and for an argument that is none of its values.
@@ -121,6 +121,7 @@ class Caller:
         self.calls = self.results = self.errors = self.timeouts = self.failures = self.cancelled = 0
         self.notifications = self.malformed = 0
         self.watch: Watch | None = None
+        self.watch_servers: Callable[[str, str], object] | None = None
         self._max_size = max_size
         self._framing = find_framing(framing)
         self._waits_when_full = when_full == "wait"
@@ -568,8 +569,8 @@ class Caller:
             self.watch(event, call, server, number)
 
     def _tell_server(self, event: str, endpoint: Endpoint) -> None:
-        if self.watch is not None:
-            self.watch(event, None, endpoint.name, None)
+        if self.watch_servers is not None:
+            self.watch_servers(event, endpoint.name)
 
     def _tell_end(self, call: PendingCall) -> None:
         assert self.watch is not None
@@ -702,8 +703,8 @@ class Caller:
         for index, count in enumerate((peer.late, peer.doubled, peer.unknown)):
             self._lost_peers[index] += count
         self._health.lost(connection)
-        if self.watch is not None:
-            self.watch("disconnected", None, connection.server, None)
+        if self.watch_servers is not None:
+            self.watch_servers("disconnected", connection.server)
         self._take_calls(connection, reason)
 
     def _group(self, name: str | None) -> Group:

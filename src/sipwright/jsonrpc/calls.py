@@ -191,14 +191,16 @@ class PendingCall:
             self.owner.call_cancelled(self)
             self.argument = None
 
-    def value(self) -> Any:
+    def value(self, decode: Callable[[bytes, str], Any] | None = None) -> Any:
         """Return the result as Python objects, or raise what the outcome stands for.
 
-        Raises RpcAnswerError, RpcTimeoutError, RpcConnectionError (also for a call that was cancelled), RpcClosedError;
+        `decode(result, method)` is a decoder as `decoder_for` returns it, for a result of a certain type. Raises RpcAnswerError, RpcTimeoutError, RpcConnectionError (also for a call that was cancelled), RpcClosedError;
         RuntimeError while the call is pending.
         """
         if self.result is None:
             raise self.exception()
+        if decode is not None:
+            return decode(self.result, self.method)
         try:
             return decode_json(self.result)
         except NOT_JSON as error:
