@@ -15,14 +15,16 @@ import enum
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
+from inspect import isawaitable
 from typing import Any, TypeAlias
 
 import msgspec
 
+from sipwright.engine.commands import command_error
 from sipwright.engine.core import Core
 from sipwright.errors import ArgumentError, RpcAnswerError
 from sipwright.jsonrpc.addresses import parse_servers
-from sipwright.jsonrpc.messages import METHOD_NOT_FOUND, Error
+from sipwright.jsonrpc.messages import METHOD_NOT_FOUND, Error, encode_params
 from sipwright.lang.namespace import Value
 from sipwright.script.context import Address, Context
 from sipwright.script.loader import load_text
@@ -262,6 +264,23 @@ class ScriptDriver:
             self.clock.advance(min(0.05, end - self.clock.now))
             self._deliver()
         return self.replies[before:]
+
+    def command(self, name: str, params: Any = None) -> Any:
+        """Run a command that a module has added to the control interface, and return its result.
+
+        RpcAnswerError: there is no such command, or it has failed.
+        """
+        commands = self._core.services.commands
+
+        async def run() -> Any:
+            value = commands.call(name, encode_params(params))
+            return await value if isawaitable(value) else value
+
+        try:
+            result = asyncio.run(run())
+        except Exception as error:
+            raise command_error(name, error, self._core.services.log) from error
+        return msgspec.json.decode(msgspec.json.encode(result))
 
     def stop(self) -> list[Response]:
         """Stop the server: what is suspended ends in its error route. Return what was sent meanwhile.

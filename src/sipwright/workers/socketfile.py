@@ -191,6 +191,7 @@ def _is_alive(path: Path) -> bool:
     return True
 
 
-def _identity_of(path: Path) -> tuple[int, int]:
+def _identity_of(path: Path) -> tuple[int, int, int]:
     found = path.lstat()
-    return found.st_dev, found.st_ino
+    # The number of a file that was removed is that of the next one; the time is that of bind().
+    return found.st_dev, found.st_ino, found.st_mtime_ns
