@@ -8,15 +8,14 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sipwright.netstring import Decoder, encode
+from tests.scenarios.ctl import Ctl
 from tests.scenarios.load import Ask, Load
 from tests.scenarios.processes import SipwrightProcess
 from tests.scenarios.scripts import script
@@ -24,26 +23,6 @@ from tests.scenarios.scripts import script
 pytestmark = pytest.mark.scenario
 
 ANSWER = script('route[SCENARIO] { xlog("L_DBG", "asked\\n"); sl_send_reply("200", "OK"); }', servers="")
-
-
-class Ctl:
-    """`sipwright ctl` for one server."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def run(self, *words: str) -> tuple[int, str, str]:
-        """Return exit status, stdout and stderr."""
-        command = [sys.executable, "-m", "sipwright", "ctl", "--control", str(self.path), *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert "Traceback" not in done.stderr
-        return done.returncode, done.stdout, done.stderr
-
-    def ask(self, method: str, *params: Any) -> Any:
-        """Return the result; it must be one."""
-        status, out, err = self.run("--json", method, *([json.dumps(params)] if params else []))
-        assert status == 0, err
-        return json.loads(out)
 
 
 def serving(tmp_path: Path, arguments: Sequence[str] = ("-n", "2"), text: str = ANSWER) -> tuple[SipwrightProcess, Ctl]:
@@ -57,7 +36,9 @@ def test_it_is_there_while_the_server_runs_for_its_user_alone(tmp_path: Path) ->
         assert stat.S_IMODE(ctl.path.stat().st_mode) == 0o600
         status, out, _ = ctl.run()
         assert status == 0
-        assert "core.log_level [LEVEL]  Tell the level of the log" in out
+        summaries = dict(line.split("  ", 1) for line in out.splitlines())
+        assert summaries["core.log_level [LEVEL]"].lstrip().startswith("Tell the level of the log")
+        assert {"core.ps", "core.reload", "stats.get", "jsonrpc.servers"} < {name.split()[0] for name in summaries}
         rows = ctl.ask("core.ps")
         assert [(row["worker"], row["state"]) for row in rows] == [(None, "serving"), (0, "ready"), (1, "ready")]
         assert rows[0]["pid"] == server.popen.pid

@@ -71,7 +71,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.server = FakeServer()
-        self.interface = Interface(self.server)
+        self.interface = Interface(self.server, "1.2.3")
         self.outcomes: list[Any] = []
 
     def ask(self, method: str, params: bytes | None = None) -> None:
@@ -177,7 +177,7 @@ def test_the_server_tells_of_itself(asked: Asked) -> None:
         asked.ask(method)
     pong, version, processes, uptime = asked.outcomes
     assert pong == "pong"
-    assert version["script"] == "route.cfg"
+    assert (version["sipwright"], version["script"]) == ("1.2.3", "route.cfg")
     assert processes == [{"worker": 0, "pid": 10}]
     assert 0 <= uptime["seconds"] < 5
 

@@ -127,6 +127,7 @@ def _server_options(options: argparse.Namespace) -> Options:
         group=options.group,
         steering=_steering(os.environ.get("SIPWRIGHT_STEERING", "kernel")),
         control=options.control,
+        version=sipwright.__version__,
     )
 
 
@@ -199,7 +200,7 @@ async def serve(configuration: Configuration, options: Options, log: OpenLog) ->
     (sockets,) = open_sockets(listen, receive_buffer=script.settings.receive_buffer)
     worker = Worker(script, listen, sockets)
     log.follow(worker.services)
-    server = LoneServer(script.path, worker.services, loop)
+    server = LoneServer(script.path, worker.services, loop, options.version)
     control = await server.open_control(options.control or script.settings.control, options.runtime_directory)
     try:
         worker.start()

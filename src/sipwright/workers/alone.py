@@ -25,7 +25,9 @@ from sipwright.workers.socketfile import open_control
 class LoneServer:
     """A worker that serves its own control interface."""
 
-    def __init__(self, script_path: str, services: WorkerServices, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, script_path: str, services: WorkerServices, loop: asyncio.AbstractEventLoop, version: str
+    ) -> None:
         self.timers = services.timers
         self.index = services.worker
         self.pid = os.getpid()
@@ -35,7 +37,7 @@ class LoneServer:
         self._started = time.monotonic()
         add_worker_commands(services, _do_nothing)
         self._answering = Answering(services, loop)
-        self._interface = Interface(self)
+        self._interface = Interface(self, version)
 
     async def open_control(self, path: str, runtime_directory: Path | None) -> OpenControl:
         """Begin to serve: at a path, at the default for an empty text, nowhere for `none`. StartError: it cannot be."""

@@ -218,7 +218,7 @@ class _Child(asyncio.Protocol):
 
     def _heed(self, notice: Notice) -> None:
         try:
-            self.worker.services.notices.take(notice.name, notice.value)
+            self.worker.services.notices.take(notice.name, notice.value, notice.stamp)
         except Exception:  # the boundary to a module
             logger.exception("fault of a module that was told of %s", notice.name)
 

@@ -26,6 +26,8 @@ class Options:
     steering: str = "kernel"
     # Where the control interface listens: a path, `none`, or None for what the script says, or the default.
     control: str | None = None
+    # Of the program, to be told.
+    version: str = ""
 
 
 @dataclass(slots=True)

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
-import sipwright
 from sipwright.engine.commands import COMMAND_FAILED, CommandInfo, invalid_params, read_params, unknown_command
 from sipwright.errors import ArgumentError, RpcAnswerError
 from sipwright.jsonrpc.messages import INVALID_REQUEST
@@ -80,10 +79,11 @@ LOG_LEVEL = "core.log_level"
 
 
 class Interface:
-    """The methods that clients can call."""
+    """The methods that clients can call; `version` is that of the program."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, version: str) -> None:
         self._server = server
+        self._version_text = version
         self._started = time.time()
         self._started_clock = time.monotonic()
         self._last_number = 0
@@ -194,14 +194,14 @@ class Interface:
             result(
                 {
                     "openrpc": "1.3.2",
-                    "info": {"title": "sipwright control interface", "version": sipwright.__version__},
+                    "info": {"title": "sipwright control interface", "version": self._version_text},
                     "methods": [_described(info) for _, info in sorted(infos.items())],
                 }
             )
         )
 
     def _version(self, _params: dict[str, Any], done: Done) -> None:
-        versions = {"sipwright": sipwright.__version__, "python": platform.python_version()}
+        versions = {"sipwright": self._version_text, "python": platform.python_version()}
         done(result({**versions, "script": self._server.script_path()}))
 
     def _uptime(self, _params: dict[str, Any], done: Done) -> None:

@@ -126,7 +126,7 @@ class Supervisor:
             tell=self._tell,
             reload=self._reload_for,
         )
-        self._interface = Interface(server)
+        self._interface = Interface(server, options.version)
         self._clients = Clients(self._selector, self._interface.ask)
 
     def run(self) -> None:
