@@ -132,12 +132,11 @@ def _places(environment: Mapping[str, str]) -> Iterator[Path]:
     if by_systemd:
         yield Path(by_systemd)
     uid = os.geteuid()
+    yield RUN / "sipwright"
+    yield RUN / f"sipwright-{uid}"
     if uid == 0:
-        # Root's own, and those that root has started for others.
-        yield from sorted(path for path in RUN.glob("sipwright*") if path.is_dir())
-    else:
-        yield RUN / "sipwright"
-        yield RUN / f"sipwright-{uid}"
+        # Those that root has started for others.
+        yield from sorted(RUN.glob("sipwright-*"))
     by_session = environment.get("XDG_RUNTIME_DIR", "")
     if by_session:
         yield Path(by_session) / "sipwright"
