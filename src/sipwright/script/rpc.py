@@ -29,6 +29,11 @@ class ParamsText:
         self._getters = tuple(slot.get for slot in self._template.slots if isinstance(slot, Variable))
         self._strict: ParamsText | None = self if strict else None
 
+    @property
+    def constant(self) -> bytes | None:
+        """The params as strict JSON where they have no variables, empty for none; None: they have."""
+        return self._constant
+
     def fill(self, context: Context) -> bytes:
         """Return the params as strict JSON, empty for none. ArgumentError, JsonParseError: a value does not fit."""
         if self._constant is not None:
@@ -71,16 +76,8 @@ class RpcSuspension(Suspension):
 
     def abandoned(self) -> None:
         """Give the call up: its answer will be counted as late."""
-        call = self.call
-        if call is not None:
-            trace = self.services.trace
-            if trace is not None:
-                trace(
-                    "rpc_cancelled",
-                    self.context,
-                    {"call": call, "server": call.server, "id": getattr(call, "id", None)},
-                )
-            call.cancel()
+        if self.call is not None:
+            self.call.cancel()
 
     def give(self, text: str) -> bool:
         """Store a text in the result variable. False: the script is not to go on, it ended or the variable failed."""
