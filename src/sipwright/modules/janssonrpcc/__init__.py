@@ -119,10 +119,14 @@ class Janssonrpcc(Module):
         """Send a notification without waiting: 1 once it is on its way on a live connection, otherwise -1."""
         try:
             data = _filled(params, ctx)
-            if not self._client.submit_notification(method, data or None, group=conn):
-                return self._refused("janssonrpc_notification", f"no server of {conn} can be asked")
+        except ArgumentError as error:
+            return self._refused("janssonrpc_notification", error.message)
+        try:
+            sent = self._client.submit_notification(method, data or None, group=conn)
         except ValueError as error:
-            return self._refused("janssonrpc_notification", str(error))
+            return self._refused("janssonrpc_notification", _why(error, conn))
+        if not sent:
+            return self._refused("janssonrpc_notification", f"no server of {conn} can be asked")
         if self.services.trace is not None:
             self.services.trace("rpc_notification", ctx, {"method": method, "params": data})
         return 1
@@ -160,10 +164,13 @@ class Janssonrpcc(Module):
         if self._unawaited >= MAX_UNAWAITED:
             return self._refused("janssonrpc_request", f"{MAX_UNAWAITED} requests without route are on their way")
         try:
-            request = Request(self._requests, ctx, conn, method, _filled(params, ctx), options, None)
-            request.send()
+            data = _filled(params, ctx)
+        except ArgumentError as error:
+            return self._refused("janssonrpc_request", error.message)
+        try:
+            Request(self._requests, ctx, conn, method, data, options, None).send()
         except ValueError as error:
-            return self._refused("janssonrpc_request", str(error))
+            return self._refused("janssonrpc_request", _why(error, conn))
         self._unawaited += 1
         return 1
 
@@ -174,18 +181,20 @@ class Janssonrpcc(Module):
         request = Request(self._requests, ctx, conn, method, b"", options, waiting)
         try:
             request.params = _filled(params, ctx)
-        except ValueError as error:
-            self._refused("janssonrpc_request", str(error))
+        except ArgumentError as error:
+            self._refused("janssonrpc_request", error.message)
             request.fail(internal_error(InternalError.BUILD))
             return
         try:
             request.send()
-        except ArgumentError as error:
-            self._refused("janssonrpc_request", str(error))
-            request.fail(internal_error(InternalError.RETRY, request.payload))
         except ValueError as error:
-            self._refused("janssonrpc_request", str(error))
-            request.fail(internal_error(InternalError.BUILD))
+            self._refused("janssonrpc_request", _why(error, conn))
+            is_unknown = isinstance(error, ArgumentError)
+            request.fail(
+                internal_error(InternalError.RETRY, request.payload)
+                if is_unknown
+                else internal_error(InternalError.BUILD)
+            )
 
     def _ended(self, request: Request, text: str, why: str) -> None:
         waiting = request.waiting
@@ -215,3 +224,8 @@ def _filled(params: ParamsText, ctx: Context) -> bytes:
         raise ArgumentError(f"bad parameters: {error}") from None
     _check_params(data)
     return data
+
+
+def _why(error: ValueError, conn: str) -> str:
+    """Return what is wrong with a request that the client did not take."""
+    return f"no server has conn={conn}" if isinstance(error, ArgumentError) else f"bad method: {error}"

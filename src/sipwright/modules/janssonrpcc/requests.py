@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sipwright.jsonrpc.calls import CLOSED
+from sipwright.jsonrpc.messages import NEITHER, Error
 from sipwright.lang.namespace import Route, Variable
 from sipwright.modules.janssonrpcc.answers import InternalError, answer_text, internal_error, payload_of
 from sipwright.modules.janssonrpcc.options import FOREVER, Options
@@ -165,7 +166,7 @@ class Request:
         status = call.status
         if status in ("ok", "error"):
             why = "" if status == "ok" else f"the answer is an error: {call.error.text.decode('utf-8', 'replace')}"
-            if status == "ok" or not self._is_retried(call.error.code) or not self._retry(call):
+            if status == "ok" or not self._is_retried(call.error) or not self._retry(call):
                 self._end(answer_text(call, self.payload), why)
         elif call.reason == CLOSED:
             code = InternalError.DISCONNECTED if call.server else InternalError.SEND
@@ -177,8 +178,10 @@ class Request:
                 code = InternalError.DISCONNECTED if call.server else InternalError.RETRY
                 self._end(internal_error(code, self.payload), call.reason)
 
-    def _is_retried(self, code: int | None) -> bool:
-        return self.waiting is None and code is not None and any(code in codes for codes in self._owner.retry_codes)
+    def _is_retried(self, error: Error) -> bool:
+        if self.waiting is not None or error is NEITHER:
+            return False
+        return any(error.code in codes for codes in self._owner.retry_codes)
 
     def _retry(self, call: Any) -> bool:
         """Have another try made, if one is left."""

@@ -103,18 +103,26 @@ def _parsed(text: str, shift: int) -> ServerAddress:
 
 def groups_of(servers: Sequence[Server]) -> dict[str, list[ServerSpec]]:
     """Return the groups of the client: the servers of each connection, by its name."""
-    groups: dict[str, list[ServerSpec]] = {}
+    conns: dict[str, list[Server]] = {}
     for server in servers:
-        groups.setdefault(server.conn, []).append(_spec(server, servers))
-    return groups
+        conns.setdefault(server.conn, []).append(server)
+    return {conn: _specs(members) for conn, members in conns.items()}
 
 
-def _spec(server: Server, servers: Sequence[Server]) -> ServerSpec:
-    beside = [other for other in servers if (other.conn, other.priority) == (server.conn, server.priority)]
-    # Two levels for each priority, the lower one for those without weight beside others with one.
-    is_spare = server.weight == 0 and any(other.weight for other in beside)
-    priority = -2 * server.priority - is_spare
-    return ServerSpec(server.address, priority, max(server.weight, 1), server.hwm or None)
+def _specs(servers: Sequence[Server]) -> list[ServerSpec]:
+    weighted = {server.priority for server in servers if server.weight}
+    spares = [server for server in servers if not server.weight and server.priority in weighted]
+    # Where there are some, each priority has two levels, and the lower one is theirs.
+    scale = 2 if spares else 1
+    return [
+        ServerSpec(
+            server.address,
+            -scale * server.priority - (1 if server in spares else 0),
+            max(server.weight, 1),
+            server.hwm or None,
+        )
+        for server in servers
+    ]
 
 
 def parse_retry_codes(text: str) -> tuple[range, ...]:
