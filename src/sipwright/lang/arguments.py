@@ -137,6 +137,8 @@ class Arguments:
             name = "".join(str(part) for part in parts)
             argument.constant = self._find_route(name, kind, expression.at)
             argument.is_constant = True
+            if kind is ROUTE:
+                argument.continuation = argument.constant
             return argument
         argument.route_kind = kind.name
         if parts is not None:
@@ -200,6 +202,7 @@ class Arguments:
             return None
         try:
             argument.constant = prepare(parts)
+            self._check(spec, argument, expression)
         except ValueError as error:
             self._argument_fault(spec, argument, expression, error)
             return None
@@ -246,11 +249,23 @@ class Arguments:
         convert = argument.spec.kind.convert
         try:
             argument.constant = value if convert is None else convert(value)
+            self._check(spec, argument, expression)
         except ValueError as error:
             self._argument_fault(spec, argument, expression, error)
             return None
         argument.is_constant = True
         return argument
+
+    # What the kind of a constant argument wants to be checked besides. ArgumentError: it is wrong.
+    def _check(self, spec: FunctionSpec, argument: Argument, expression: Expression) -> None:
+        kind = argument.spec.kind
+        if kind.check is not None:
+            kind.check(spec.owner, argument.constant)
+        named = None if kind.route is None else kind.route(argument.constant)
+        if named is not None:
+            name, offset = named
+            spot = expression.spot(offset) if isinstance(expression, Text) else expression.at
+            argument.continuation = self._find_route(name, ROUTE, spot)
 
     def _argument_fault(
         self, spec: FunctionSpec, argument: Argument, expression: Expression, error: ValueError
