@@ -192,14 +192,14 @@ class Serving:
         return None
 
     def _handle(self, message: Message | JsonRpcParseError, batch: Batch | None) -> None:
-        fault = message if isinstance(message, JsonRpcParseError) else check_request(message)
+        if isinstance(message, JsonRpcParseError):
+            self._refuse(message, batch)
+            return
+        fault = check_request(message)
         if fault is not None:
             self._refuse(fault, batch)
             return
-        # What the check made sure of.
-        assert isinstance(message, Message)
-        assert message.method is not None
-        method = self._find(message.method)
+        method = self._find(message.method or "")
         if method is None or not method.is_plain or not self.executor.is_plain:
             invocation.begin(self, message, method, batch)
             return
