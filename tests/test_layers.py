@@ -74,7 +74,7 @@ CORES += [f"sipwright.jsonrpc.{core}" for core in CORE_RPC]
 CORES += [f"sipwright.redis.{core}" for core in CORE_REDIS]
 CORES += ["sipwright.lang"]
 NOT_IN_CORES = {"asyncio", "socket", "time", "random", "logging", "threading", "select", "selectors"}
-THIRD_PARTY = {"lmdb", "msgspec"}
+THIRD_PARTY = {"dns", "lmdb", "msgspec"}
 
 
 def module_of(path: Path) -> str:

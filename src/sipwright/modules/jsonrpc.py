@@ -130,16 +130,8 @@ class RpcSuspension(Suspension):
 
     def abandoned(self) -> None:
         """Give the call up: its answer will be counted as late."""
-        call = self.call
-        if call is not None:
-            trace = self.module.services.trace
-            if trace is not None:
-                trace(
-                    "rpc_cancelled",
-                    self.context,
-                    {"call": call, "server": call.server, "id": getattr(call, "id", None)},
-                )
-            call.cancel()
+        if self.call is not None:
+            self.call.cancel()
 
 
 def _take_servers(_module: Jsonrpc, text: str) -> None:
@@ -187,6 +179,7 @@ class Jsonrpc(Module):
             max_conn_attempts=self.max_conn_attempts,
             reconnect_interval=self.reconnect_interval / 1000,
             max_pending=self.max_pending,
+            retry_lost=True,
         )
         self._client.start()
         services.add_statistics(self._statistics)
