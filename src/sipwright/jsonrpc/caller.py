@@ -20,13 +20,13 @@ from msgspec import UNSET
 
 from sipwright.errors import ArgumentError, JsonRpcParseError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
-from sipwright.jsonrpc.calls import CLOSED, ERROR, FAILURE, OK, TIMEOUT, Attempt, PendingCall, Plan, Probe, Status
+from sipwright.jsonrpc.calls import Attempt, PendingCall, Plan, Probe
 from sipwright.jsonrpc.connecting import Connect, connect
 from sipwright.jsonrpc.connection import CALLBACK_FAULTS, Connection
 from sipwright.jsonrpc.deadlines import Deadlines
 from sipwright.jsonrpc.endpoint import DialedEndpoint, Endpoint
 from sipwright.jsonrpc.framing import Framing, find_framing
-from sipwright.jsonrpc.groups import Group, Policy
+from sipwright.jsonrpc.groups import Group
 from sipwright.jsonrpc.health import Health
 from sipwright.jsonrpc.messages import (
     METHOD_NOT_FOUND,
@@ -37,11 +37,13 @@ from sipwright.jsonrpc.messages import (
     encode_notification,
     request_head,
 )
+from sipwright.jsonrpc.outcome import CLOSED, ERROR, FAILURE, OK, TIMEOUT, Status
 from sipwright.jsonrpc.peer import Peer
 from sipwright.jsonrpc.pool import Pool, Servers, why_not
 from sipwright.jsonrpc.resolve import DnsResolver, Resolver
 from sipwright.jsonrpc.tls import Tls
 from sipwright.jsonrpc.tries import Tries
+from sipwright.jsonrpc.turns import Policy
 
 NOT_STARTED = "the client was not started: use 'async with', or call start()"
 OTHER_LOOP = "the client belongs to another event loop: the one that ran when it was started"
