@@ -11,7 +11,8 @@ from functools import partial
 from typing import Annotated, Any
 
 from sipwright.errors import ArgumentError, JsonParseError
-from sipwright.jsonrpc.connecting import KEEP_ALIVE, connect
+from sipwright.jsonrpc.connecting import connect
+from sipwright.jsonrpc.sockets import KEEP_ALIVE
 from sipwright.lang.namespace import ParamKind, RouteKind
 from sipwright.lang.source import suggest
 from sipwright.modules.janssonrpcc.answers import InternalError, internal_error

@@ -15,8 +15,8 @@ from typing import Any
 from sipwright.errors import ArgumentError, JsonParseError
 from sipwright.jsonrpc.addresses import ServerSpec, parse_group, parse_servers
 from sipwright.jsonrpc.framing import FRAMINGS
-from sipwright.jsonrpc.groups import POLICIES
 from sipwright.jsonrpc.tls import Tls
+from sipwright.jsonrpc.turns import POLICIES
 from sipwright.lang.namespace import Route, Variable
 from sipwright.modules.jsonrpc.commands import ServerCommands
 from sipwright.modules.jsonrpc.options import NO_OPTIONS, CallOptions, Options
