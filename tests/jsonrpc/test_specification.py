@@ -151,7 +151,7 @@ async def send_with_client(client: Client, example: Example) -> list[Any]:
     if "id" not in message:
         await client.notify(message["method"], message.get("params"))
         return []
-    return await asyncio.gather(client.call(message["method"], message.get("params")), return_exceptions=True)
+    return list(await asyncio.gather(client.call(message["method"], message.get("params")), return_exceptions=True))
 
 
 def without_ids(messages: Any) -> Any:
