@@ -19,6 +19,7 @@ ONE_OF_EACH: list[errors.SipwrightError] = [
     errors.ConfigErrors([errors.ConfigError("unknown", "a.cfg", 1, 2), errors.ConfigError("other", "a.cfg", 0, 0)]),
     errors.StartError("busy"),
     errors.RpcAnswerError(404, "no user", {"id": 1}),
+    errors.RpcResultError("get_user", "$.id", "Expected `int`, got `str`", b'{"id":"7"}'),
     errors.RpcTimeoutError("no answer"),
     errors.RpcConnectionError("refused"),
     errors.RpcClosedError("closed"),
@@ -38,3 +39,9 @@ def test_an_error_answer_shows_what_the_server_said() -> None:
     assert str(error) == "no user (404)"
     assert repr(error) == "RpcAnswerError(404, 'no user', {'id': 1})"
     assert (error.code, error.message, error.data) == (404, "no user", {"id": 1})
+
+
+def test_a_result_of_another_shape_says_what_of_what_and_where() -> None:
+    error = errors.RpcResultError("get_user", "$.id", "Expected `int`, got `str`", b'{"id":"7"}')
+    assert str(error) == "the result of 'get_user' is not what was expected, at $.id: Expected `int`, got `str`"
+    assert isinstance(error, errors.RpcError)

@@ -13,6 +13,7 @@ PACKAGE = SRC / "sipwright"
 # What may be imported from our own package, by prefix, longest prefix of the importing module first.
 L0_OWN = ["sipwright.errors", "sipwright.timerqueue", "sipwright.netstring"]
 CORE_RPC = ["addresses", "deadlines", "dispatch", "framing", "lenient", "messages", "peer", "resulttext", "template"]
+CORE_RPC += ["typed"]
 RPC = ["sipwright.jsonrpc"]
 CORE_REDIS = ["addresses", "resp", "scripts"]
 REDIS = ["sipwright.redis"]
@@ -73,7 +74,7 @@ CORES += [f"sipwright.jsonrpc.{core}" for core in CORE_RPC]
 CORES += [f"sipwright.redis.{core}" for core in CORE_REDIS]
 CORES += ["sipwright.lang"]
 NOT_IN_CORES = {"asyncio", "socket", "time", "random", "logging", "threading", "select", "selectors"}
-THIRD_PARTY = {"lmdb", "msgspec"}
+THIRD_PARTY = {"dns", "lmdb", "msgspec"}
 
 
 def module_of(path: Path) -> str:

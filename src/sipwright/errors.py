@@ -17,6 +17,7 @@ SipwrightError
 ├── CommandError               a command cannot do what it was asked
 ├── RpcError                   a call has no result
 │   ├── RpcAnswerError         the server answered with an error: `code`, `message`, `data`
+│   ├── RpcResultError         the server answered with another result than was expected: `method`, `path`, `result`
 │   ├── RpcTimeoutError        no answer within the deadline (also a TimeoutError)
 │   └── RpcConnectionError     nobody could be asked, or the connection was lost (also a ConnectionError)
 │       └── RpcClosedError     the client was closed before or during the call
@@ -205,6 +206,26 @@ class RpcAnswerError(RpcError):
     def __str__(self) -> str:
         """Return the message with the code."""
         return f"{self.message} ({self.code})"
+
+
+class RpcResultError(RpcError, ValueError):
+    """The server answered, with a result of another shape than the caller expects: the call was carried out.
+
+    `message` says what was expected and found, `path` where in the result ("$" is the result itself, "$[0].name" the
+    member "name" of its first element), `result` is the result as JSON bytes, as it came.
+    """
+
+    def __init__(self, method: str, path: str, message: str, result: bytes) -> None:
+        super().__init__(method, path, message, result)
+        self.method = method
+        self.path = path
+        self.message = message
+        self.result = result
+
+    def __str__(self) -> str:
+        """Return the method, the place in the result, and what was expected there."""
+        of = f" of {self.method!r}" if self.method else ""
+        return f"the result{of} is not what was expected, at {self.path}: {self.message}"
 
 
 class RpcTimeoutError(RpcError, TimeoutError):

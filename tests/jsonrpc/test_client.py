@@ -413,7 +413,7 @@ def test_calls_of_a_lost_connection_move_once_for_each_try_and_never_to_a_server
             b.on("get", after(0.02, hang_up()))
             c.on("get", result("c"))
             servers = f"{a.address},3 {b.address},2 {c.address},1"
-            async with Client(servers, reconnect_interval=0.001, random=lambda: 0.5, timeout=5) as client:
+            async with Client(servers, **QUICK | {"reconnect_interval": 0.001}, timeout=5, retry_lost=True) as client:
                 await asyncio.sleep(0.05)
                 with pytest.raises(RpcConnectionError, match=b.address):
                     await client.call("get", retry=1)
@@ -452,12 +452,13 @@ def test_a_call_of_a_lost_connection_ends_at_once_or_moves_to_another_server() -
             async with Client(f"{first.address},2 {second.address},1", **QUICK) as client:
                 await asyncio.sleep(0.02)
                 outcomes = Outcomes()
-                client.submit("get", None, outcomes.done, "moves", timeout=5, retry=1)
+                client.submit("get", None, outcomes.done, "moves", timeout=5, retry=1, idempotent=True)
                 client.submit("get", None, outcomes.done, "ends", timeout=5)
-                await outcomes.wait(2)
+                client.submit("get", None, outcomes.done, "must not move", timeout=5, retry=1)
+                await outcomes.wait(3)
                 by_name = dict(outcomes.ended)
-                assert by_name["ends"].status == "failure"
-                assert by_name["ends"].server == first.address
+                assert by_name["ends"].status == by_name["must not move"].status == "failure"
+                assert by_name["ends"].server == by_name["must not move"].server == first.address
                 assert by_name["moves"].status == "ok"
                 assert by_name["moves"].server == second.address
                 assert by_name["moves"].ms < 1000

@@ -37,6 +37,7 @@ class FakeTransport:
         self.written: list[bytes] = []
         self.is_open = True
         self.is_read = True
+        self.unsent = 0
 
     def is_closing(self) -> bool:
         return not self.is_open
@@ -48,6 +49,11 @@ class FakeTransport:
         self.is_read = True
 
     def set_write_buffer_limits(self, high: int, low: int) -> None: ...
+
+    def get_extra_info(self, name: str) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def write(self, data: bytes) -> None:
         self.written.append(data)

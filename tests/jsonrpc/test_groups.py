@@ -1,53 +1,32 @@
-"""The choice of a server, and the attempts to connect, without sockets."""
+"""The choice of a server: by priority, by turns, by weight and by pending calls, without sockets."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sipwright.errors import RpcConnectionError
-from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
-from sipwright.jsonrpc.client import Client
+from sipwright.errors import ArgumentError
+from sipwright.jsonrpc.addresses import ServerAddress
 from sipwright.jsonrpc.connection import Connection
-from sipwright.jsonrpc.groups import Endpoint, Group
-from sipwright.testing.fakerpc import FakeRpcServer
+from sipwright.jsonrpc.endpoint import Endpoint
+from sipwright.jsonrpc.groups import MAX_TURNS, Group, Member, Policy
 
 
-class FakeLoop:
-    """A loop on which only time goes by; each attempt to connect is counted and left to the test."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.delays: list[float] = []
-        self.attempts = 0
-
-    def time(self) -> float:
-        return self.now
-
-    def call_later(self, delay: float, callback: Callable[[], object]) -> Any:
-        self.delays.append(delay)
-        self.now += delay
-        callback()
-
-        class Handle:
-            def cancel(self) -> None: ...
-
-        return Handle()
-
-    def create_task(self, coroutine: Any) -> Any:
-        coroutine.close()
-        self.attempts += 1
+class FakePeer:
+    requests = 0
 
 
 class FakeConnection:
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, limit: int) -> None:
         self.server = server
+        self.limit = limit
         self.pending: dict[int, object] = {}
+        self.peer = FakePeer()
         self.is_blocked = False
         self.closed = False
 
@@ -55,25 +34,31 @@ class FakeConnection:
         self.closed = True
 
 
-def make_endpoint(
-    host: str = "a", loop: FakeLoop | None = None, max_attempts: int = -1, chance: float = 0.5
-) -> Endpoint:
-    def make(endpoint: Endpoint) -> Connection:
-        raise NotImplementedError
+class Owner:
+    """What an endpoint tells goes to its groups, as the pool does it."""
 
-    return Endpoint(
-        cast("asyncio.AbstractEventLoop", loop or FakeLoop()),
-        ServerAddress(host, 1),
-        make,
-        lambda connection, reason: None,
-        reconnect_interval=3.0,
-        max_attempts=max_attempts,
-        random=lambda: chance,
-    )
+    def __init__(self) -> None:
+        self.groups: list[Group] = []
+
+    def endpoint_changed(self, endpoint: Endpoint) -> None:
+        for group in self.groups:
+            if endpoint in group.endpoints:
+                group.refresh()
+
+    def endpoint_connected(self, endpoint: Endpoint) -> None: ...
+
+    def endpoint_lost(self, connection: Connection, reason: str) -> None: ...
+
+
+OWNER = Owner()
+
+
+def make_endpoint(name: str, max_pending: int = 100) -> Endpoint:
+    return Endpoint(cast("asyncio.AbstractEventLoop", None), ServerAddress(name, 1), name, OWNER, max_pending)
 
 
 def connect(endpoint: Endpoint) -> FakeConnection:
-    connection = FakeConnection(endpoint.name)
+    connection = FakeConnection(endpoint.name, endpoint.max_pending)
     endpoint.connection_ready(cast("Connection", connection))
     return connection
 
@@ -83,10 +68,15 @@ def lose(endpoint: Endpoint) -> None:
     endpoint.connection_ended(endpoint.connection, "lost")
 
 
-def make_group(*priorities: tuple[str, int], max_pending: int = 100) -> tuple[Group, dict[str, Endpoint]]:
-    endpoints = {name: make_endpoint(name) for name, _ in priorities}
-    members = [(priority, endpoints[name]) for name, priority in priorities]
-    return Group("", members, max_pending, lambda group: None), endpoints
+def make_group(
+    *priorities: tuple[str, int], max_pending: int = 100, policy: Policy = "round_robin", weights: str = ""
+) -> tuple[Group, dict[str, Endpoint]]:
+    endpoints = {name: make_endpoint(name, max_pending) for name, _ in priorities}
+    numbers = [int(digit) for digit in weights] or [1] * len(priorities)
+    members = [Member(endpoints[n], (-p, 0), weight) for (n, p), weight in zip(priorities, numbers, strict=True)]
+    group = Group("", lambda group: None, policy, members)
+    OWNER.groups = [group]
+    return group, endpoints
 
 
 def picks(group: Group, count: int) -> list[str]:
@@ -166,15 +156,18 @@ def test_another_server_is_one_that_was_not_asked() -> None:
     group, endpoints = make_group(("a", 2), ("b", 2), ("c", 1))
     for endpoint in endpoints.values():
         connect(endpoint)
-    other = group.pick_other(["a:1", "b:1"])
+    other = group.pick_other(["a", "b"])
     assert other is not None
-    assert other.server == "c:1"
-    assert group.pick_other(["a:1", "b:1", "c:1"]) is None
+    assert other.server == "c"
+    assert group.pick_other(["a", "b", "c"]) is None
 
 
 def test_a_server_may_be_in_several_groups() -> None:
-    endpoint = make_endpoint()
-    groups = [Group(name, [(1, endpoint), (2, endpoint)], 10, lambda group: None) for name in "xy"]
+    endpoint = make_endpoint("a")
+    groups = [
+        Group(name, lambda group: None, members=[Member(endpoint, (1, 0)), Member(endpoint, (2, 0))]) for name in "xy"
+    ]
+    OWNER.groups = groups
     connect(endpoint)
     assert [picks(group, 1) for group in groups] == [["a"], ["a"]]
 
@@ -188,98 +181,71 @@ def test_a_group_is_starting_until_every_server_was_tried_once() -> None:
     assert not group.is_starting
 
 
-def test_the_delay_doubles_up_to_thirty_seconds_and_varies_by_a_quarter() -> None:
-    for chance, factor in ((0.0, 0.75), (0.5, 1.0), (0.999999, 1.25)):
-        loop = FakeLoop()
-        endpoint = make_endpoint(loop=loop, chance=chance)
-        for _ in range(6):
-            endpoint._fail("refused")
-        expected = [min(delay * factor, 30.0) for delay in (3.0, 6.0, 12.0, 24.0, 30.0, 30.0)]
-        assert loop.delays == pytest.approx(expected, rel=1e-4)
-
-
-def test_a_long_connection_is_tried_again_at_once_and_a_short_one_is_not() -> None:
-    loop = FakeLoop()
-    endpoint = make_endpoint(loop=loop)
-    connect(endpoint)
-    loop.now += 3.0
-    lose(endpoint)
-    connect(endpoint)
-    lose(endpoint)
-    connect(endpoint)
-    lose(endpoint)
-    assert loop.delays == [0.0, 3.0, 6.0]
-
-
-@pytest.mark.parametrize(("max_attempts", "attempts"), [(0, 0), (1, 1), (3, 3)])
-def test_a_budget_of_attempts_is_used_up(max_attempts: int, attempts: int) -> None:
-    loop = FakeLoop()
-    endpoint = make_endpoint(loop=loop, max_attempts=max_attempts)
-    for _ in range(10):
-        endpoint._fail("refused")
-    assert loop.attempts == attempts
-
-
-def test_a_success_resets_the_budget() -> None:
-    loop = FakeLoop()
-    endpoint = make_endpoint(loop=loop, max_attempts=2)
-    endpoint._fail("refused")
-    endpoint._fail("refused")
-    connect(endpoint)
-    for _ in range(10):
-        if endpoint.connection:
-            lose(endpoint)
-        else:
-            endpoint._fail("refused")
-    assert loop.attempts == 4
-
-
-def test_a_stopped_server_is_not_connected_any_more() -> None:
-    loop = FakeLoop()
-    endpoint = make_endpoint(loop=loop)
-    first = connect(endpoint)
-    endpoint.stop()
-    assert first.closed
-    lose(endpoint)
-    assert loop.attempts == 0
-    assert connect(endpoint).closed
-    assert endpoint.connection is None
-
-
 def test_a_retry_takes_nobodys_turn() -> None:
     group, endpoints = make_group(("a", 1), ("b", 1), ("c", 1))
     for endpoint in endpoints.values():
         connect(endpoint)
     assert picks(group, 2) == ["a", "b"]
     assert picks(group, 1) == ["c"]
-    other = group.pick_other(["a:1"])
+    other = group.pick_other(["a"])
     assert other is not None
-    assert other.server == "b:1"
+    assert other.server == "b"
     assert "".join(picks(group, 3)) == "acb"
 
 
-def test_a_family_of_addresses_that_the_machine_lacks_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        async with FakeRpcServer() as rpc:
-
-            async def addresses(*_args: Any, **_options: Any) -> list[Any]:
-                return [
-                    (9999, socket.SOCK_STREAM, 6, "", ("::1", rpc.port, 0, 0)),
-                    (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", rpc.port)),
-                ]
-
-            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", addresses)
-            async with Client(f"localhost:{rpc.port},1") as client:
-                await client.connected(1)
-
-    asyncio.run(main())
+def test_weights_are_kept_exactly_and_spread() -> None:
+    group, endpoints = make_group(("a", 1), ("b", 1), ("c", 1), weights="512")
+    for endpoint in endpoints.values():
+        connect(endpoint)
+    assert "".join(picks(group, 8)) == "acaabaca"
+    assert Counter(picks(group, 8000)) == {"a": 5000, "b": 1000, "c": 2000}
 
 
-@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", -1), ("a\0b", 1), ("a", 1 << 70)])
-def test_an_impossible_address_is_a_failure_that_says_so(host: str, port: int) -> None:
-    async def main() -> None:
-        async with Client([ServerSpec(ServerAddress(host, port), 1)]) as client:
-            with pytest.raises(RpcConnectionError, match="cannot connect"):
-                await client.call("get", timeout=0.1)
+@given(st.lists(st.integers(1, 65535), min_size=1, max_size=6))
+def test_any_weights_are_kept_within_rounding_in_a_ring_of_bounded_length(weights: list[int]) -> None:
+    names = "abcdef"[: len(weights)]
+    endpoints = {name: make_endpoint(name) for name in names}
+    members = [Member(endpoints[name], (0, 0), weight) for name, weight in zip(names, weights, strict=True)]
+    group = OWNER.groups = [Group("", lambda group: None, members=members)]
+    for endpoint in endpoints.values():
+        connect(endpoint)
+    assert len(group[0]._top) <= MAX_TURNS + len(weights)
+    numbers = Counter(picks(group[0], len(group[0]._top)))
+    for name, weight in zip(names, weights, strict=True):
+        # Each has at least one turn, so the share of a tiny weight is more than it should be.
+        assert numbers[name] / len(group[0]._top) == pytest.approx(weight / sum(weights), abs=0.02)
 
-    asyncio.run(main())
+
+def test_the_fewest_pending_calls_for_the_weight_decide() -> None:
+    group, endpoints = make_group(("a", 1), ("b", 1), policy="least_pending", weights="12")
+    a, b = connect(endpoints["a"]), connect(endpoints["b"])
+    picked = ""
+    for number in range(6):
+        [name] = picks(group, 1)
+        picked += name
+        {"a": a, "b": b}[name].pending[number] = None
+    assert sorted(picked) == list("aabbbb")
+    b.pending.clear()
+    assert picks(group, 2) == ["b", "b"]
+
+
+def test_idle_servers_are_taken_by_turns_also_when_the_fewest_pending_calls_decide() -> None:
+    group, endpoints = make_group(("a", 1), ("b", 1), ("c", 1), policy="least_pending")
+    for endpoint in endpoints.values():
+        connect(endpoint)
+    assert "".join(picks(group, 6)) == "abcabc"
+
+
+def test_a_drained_member_gets_no_calls_in_its_group_only() -> None:
+    a, b = make_endpoint("a"), make_endpoint("b")
+    groups = [Group(name, lambda g: None, members=[Member(a, (0, 0)), Member(b, (0, 0))]) for name in "xy"]
+    OWNER.groups = groups
+    connect(a), connect(b)
+    groups[0].members[0].is_drained = True
+    groups[0].refresh()
+    assert [picks(group, 2) for group in groups] == [["b", "b"], ["a", "b"]]
+
+
+def test_an_unknown_policy_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="no policy is named 'random', expected one of round_robin, least_pending"):
+        Group("", lambda group: None, cast("Any", "random"))

@@ -108,7 +108,7 @@ def test_a_further_try_is_told_as_a_request_of_its_own() -> None:
                 while None in client.connections.values():
                     await asyncio.sleep(0.001)
                 told = Told(client)
-                client.submit("get", None, ignore, "mine", retry=1)
+                client.submit("get", None, ignore, "mine", retry=1, idempotent=True)
                 assert await told.wait(3) == [
                     ("request", "mine", first.address, 1),
                     ("request", "mine", second.address, 1),

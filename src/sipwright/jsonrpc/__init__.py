@@ -26,6 +26,7 @@ from sipwright.jsonrpc.batch import Batch
 from sipwright.jsonrpc.calls import PendingCall
 from sipwright.jsonrpc.client import Client
 from sipwright.jsonrpc.server import Server
+from sipwright.jsonrpc.tls import Tls
 
 __all__ = [
     "ArgumentError",
@@ -43,6 +44,7 @@ __all__ = [
     "ServerAddress",
     "ServerSpec",
     "StartError",
+    "Tls",
     "parse_address",
     "parse_group",
     "parse_servers",

@@ -53,12 +53,14 @@ class ServerSpec:
     """One entry of a server list.
 
     Servers of a higher priority number are asked first; those of one priority in the proportion of their weights (1 to
-    65535). The records of an srv address have weights of their own.
+    65535). The records of an srv address have weights of their own. `max_pending` is how many calls may be in flight
+    there, None for as many as the client says.
     """
 
     address: ServerAddress
     priority: int
     weight: int = 1
+    max_pending: int | None = None
 
 
 def parse_servers(text: str) -> list[ServerSpec]:

@@ -49,17 +49,25 @@ class Waker:
 
 
 class CallFuture:
-    """What the task that made a call awaits, once: gives the call's `value()`. Cancelling the task cancels the call.
+    """What the task that made a call awaits, once: gives the call's value, or raises what its outcome stands for.
+
+    `decode` is what makes the value of the result; None for plain Python objects. Cancelling the task cancels the call.
 
     Give `Waker.wake` and the object itself as `done` and `argument` of the call, then set `call`.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_loop", "_message", "_waker", "call", "context", "wakeup")
+    __slots__ = ("_asyncio_future_blocking", "_loop", "_message", "_waker", "call", "context", "decode", "wakeup")
 
     call: PendingCall
     context: Context
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, waker: Waker) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        waker: Waker,
+        decode: Callable[[bytes, str], Any] | None = None,
+    ) -> None:
+        self.decode = decode
         self._asyncio_future_blocking = False
         self._loop = loop
         self._waker = waker
@@ -70,7 +78,7 @@ class CallFuture:
         if self.call.status is None:
             self._asyncio_future_blocking = True
             yield self
-        return self.call.value()
+        return self.call.value(self.decode)
 
     # What asyncio.Task asks of a future
 

@@ -1,32 +1,33 @@
 """The callback core of the JSON-RPC client (L2): calls with deadlines and retries over groups of servers.
 
 `submit` and `submit_notification` take and give JSON bytes and call back: nothing is awaited, no task or future is
-made; the SIP router uses them. `client` puts the face for `async` code on top. The servers are `pool`, choosing and
-reconnecting `groups`, ids `peer`, bytes `connection`, timeouts `deadlines`.
+made; the SIP router uses them. `client` puts the face for `async` code on top. The servers are `pool`, each of them
+`endpoint`, the choice among them `groups`, ids `peer`, bytes `connection`, timeouts `deadlines`.
 
-A call ends exactly once: by its answer, its deadline, the loss of its connection, or `cancel()`. Retries are made
-within the deadline, each on a server that was not asked for this call yet:
-
-- after a lost connection, at once, for every call with `retry` > 0 left;
-- after a timeout, only for calls marked `idempotent`: such a call's time is divided into retry + 1 equal parts, and
-  when one is over without an answer, the next server is asked and the former one's answer no longer counts.
+A call ends exactly once: by its answer, its deadline, the loss of its connection, or `cancel()`. Further tries are
+`tries`, servers that do not answer `health`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random as random_module
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from msgspec import UNSET
 
-from sipwright.errors import JsonRpcParseError
-from sipwright.jsonrpc.calls import CLOSED, ERROR, FAILURE, OK, TIMEOUT, PendingCall, Plan, Status
+from sipwright.errors import ArgumentError, JsonRpcParseError
+from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
+from sipwright.jsonrpc.calls import CLOSED, ERROR, FAILURE, OK, TIMEOUT, Attempt, PendingCall, Plan, Probe, Status
+from sipwright.jsonrpc.connecting import Connect, connect
 from sipwright.jsonrpc.connection import CALLBACK_FAULTS, Connection
 from sipwright.jsonrpc.deadlines import Deadlines
-from sipwright.jsonrpc.groups import Endpoint, Group
+from sipwright.jsonrpc.endpoint import DialedEndpoint, Endpoint
+from sipwright.jsonrpc.framing import Framing, find_framing
+from sipwright.jsonrpc.groups import Group, Policy
+from sipwright.jsonrpc.health import Health
 from sipwright.jsonrpc.messages import (
     METHOD_NOT_FOUND,
     Message,
@@ -38,11 +39,15 @@ from sipwright.jsonrpc.messages import (
 )
 from sipwright.jsonrpc.peer import Peer
 from sipwright.jsonrpc.pool import Pool, Servers, why_not
+from sipwright.jsonrpc.resolve import DnsResolver, Resolver
+from sipwright.jsonrpc.tls import Tls
+from sipwright.jsonrpc.tries import Tries
 
 NOT_STARTED = "the client was not started: use 'async with', or call start()"
 OTHER_LOOP = "the client belongs to another event loop: the one that ran when it was started"
 
 Done = Callable[[Any, PendingCall], object]
+WhenFull = Literal["refuse", "wait"]
 # Told what a client does: the event, the call (None: nobody waits for that answer), the server "host:port" (empty: none
 # was asked) and the id that the request had on its connection (None: none was sent).
 Watch = Callable[[str, PendingCall | None, str, int | None], object]
@@ -53,53 +58,107 @@ class Caller:
 
     `servers` is `"host:port,priority host:port,priority"` or a list of ServerSpec; `groups` are further ones by name,
     for calls with `group=`. `timeout` (seconds, of a call with all its tries; infinity for no limit) and `retry` are
-    what calls get that do not say otherwise. `max_pending` is per server: beyond it the server takes no new calls.
-    `reconnect_interval` (seconds), `max_conn_attempts` and `random` are as in `groups.Endpoint`. `max_size` is the
-    largest answer in bytes.
+    what calls get that do not say otherwise. `max_size` is the largest answer in bytes.
+
+    Servers: `policy` is how one of those with the highest priority is chosen, `round_robin` or `least_pending`.
+    `tls` is needed for `tls:` servers, `framing` is the same for all. `reconnect_interval` (seconds),
+    `max_conn_attempts` and `random` are as in `OutgoingEndpoint`. The records of `srv:` names are asked of `resolver`
+    again when they expire, but not before `min_srv_ttl` seconds.
+
+    Bounds: `max_pending` is per server: beyond it the server takes no new calls. When none can take a call it fails,
+    or with `when_full="wait"` waits its turn, as do calls for a first connection; at most `max_waiting` of each group.
+
+    Further tries: `retry_codes` are codes of error answers after which another server is asked, numbers or ranges;
+    `idempotent_methods` are those whose calls are idempotent without saying so; `retry_lost` lets all calls be sent
+    again after a lost connection, which may carry them out twice. `retry_delay` and `hedge` (seconds) are explained in
+    `tries`. `max_failures`, `probe_interval` and `probe_method` are those of `Health`.
+
+    `cancel_method` names a notification `{"id": ...}` to send for a request in flight that is given up: by `cancel()`,
+    by its deadline, or because another server's answer came first.
 
     `watch`, once set, is told each `request` that is sent, further tries too; how each call ends (`ok`, `error`,
-    `timeout` or `failure`, before `done` is called); and each answer that is `late`, `doubled` or `unknown`.
+    `timeout` or `failure`, before `done` is called; `cancelled`); and each answer that is `late`, `doubled` or
+    `unknown`. `watch_servers` is told which servers are `connected`, `disconnected`, `out` and `back`, by their names.
 
     Use it in `async with`, or call `start()` in the running loop and `close()` at the end. Raises ArgumentError for a
-    malformed server list.
+    malformed server list, and for an argument that is none of its values.
     """
 
     def __init__(
         self,
-        servers: Servers,
+        servers: Servers = (),
         *,
         timeout: float = 5.0,
         retry: int = 0,
         groups: Mapping[str, Servers] | None = None,
+        policy: Policy = "round_robin",
         max_pending: int = 10_000,
+        when_full: WhenFull = "refuse",
+        max_waiting: int = 10_000,
         reconnect_interval: float = 3.0,
         max_conn_attempts: int = -1,
         max_size: int = 1 << 20,
+        framing: str | Framing = "netstring",
+        tls: Tls | None = None,
+        resolver: Resolver | None = None,
+        min_srv_ttl: float = 5.0,
+        idempotent_methods: Collection[str] = (),
+        retry_codes: Collection[int | range] = (),
+        retry_lost: bool = False,
+        retry_delay: float = 0.0,
+        hedge: float | None = None,
+        max_failures: int = 0,
+        probe_interval: float = 1.0,
+        probe_method: str = "rpc.ping",
+        cancel_method: str | None = None,
         random: Callable[[], float] = random_module.random,
+        connect: Connect = connect,
     ) -> None:
+        if when_full not in ("refuse", "wait"):
+            raise ArgumentError(f"when_full is 'refuse' or 'wait', not {when_full!r}")
         self.timeout = timeout
         self.retry = retry
-        self.calls = self.results = self.errors = self.timeouts = self.failures = self.retries = 0
+        self.calls = self.results = self.errors = self.timeouts = self.failures = self.cancelled = 0
         self.notifications = self.malformed = 0
         self.watch: Watch | None = None
-        self._max_pending = max_pending
+        self.watch_servers: Callable[[str, str], object] | None = None
         self._max_size = max_size
+        self._framing = find_framing(framing)
+        self._waits_when_full = when_full == "wait"
+        self._max_waiting = max_waiting
+        self._idempotent_methods = frozenset(idempotent_methods)
+        self._retry_codes = tuple(retry_codes)
+        self._retry_lost = retry_lost
+        self._retry_delay = retry_delay
+        self._hedge = hedge
+        self._max_failures = max_failures
+        self._probe_interval = probe_interval
+        self._probe_method = probe_method
+        self._cancel_method = cancel_method
+        self._random = random
         self._pool = Pool(
             {"": servers, **(groups or {})},
-            self._group_changed,
+            self,
+            policy=policy,
             max_pending=max_pending,
             reconnect_interval=reconnect_interval,
             max_conn_attempts=max_conn_attempts,
             random=random,
+            connect=connect,
+            tls=tls,
+            resolver=resolver or DnsResolver(),
+            min_srv_ttl=min_srv_ttl,
         )
-        self._default = Group("", [], max_pending, _ignore)
-        # Calls that no server has been found for yet, in their order.
-        self._waiting: dict[PendingCall, tuple[Group, bool]] = {}
+        self._default = Group("", _ignore)
+        # Calls that no server has been found for yet, in their order; true for those that wait for any connection.
+        self._waiting: dict[Group, dict[PendingCall, bool]] = {}
         self._lost_peers = [0, 0, 0]
         self._is_closed = False
         self._started_in: asyncio.AbstractEventLoop | None = None
         self._armed: asyncio.TimerHandle | None = None
-        self._start_deadline: Callable[[float, PendingCall], float] = _not_started
+        self._start_deadline: Callable[[float, Any], float] = _not_started
+        self._tries: Tries
+        self._health: Health
 
     # Life of the client
 
@@ -109,9 +168,19 @@ class Caller:
             raise RuntimeError("the client was started before")
         self._loop = self._started_in = loop = asyncio.get_running_loop()
         self._clock = loop.time
-        self._deadlines: Deadlines[PendingCall] = Deadlines(loop.time, self._arm, self._time_over)
+        self._deadlines: Deadlines[Any] = Deadlines(loop.time, self._arm, self._time_over)
         self._start_deadline = self._deadlines.start
-        self._default = self._pool.start(loop, self._make_connection, self._connection_lost)
+        self._tries = Tries(loop, self, self._retry_delay, self._random)
+        self._health = Health(
+            loop,
+            max_failures=self._max_failures,
+            interval=self._probe_interval,
+            method=self._probe_method,
+            timeout=min(self.timeout, 5.0),
+            start_deadline=self._start_deadline,
+            changed=self._tell_server,
+        )
+        self._default = self._pool.start(loop)
 
     async def close(self, timeout: float = 0.0) -> None:
         """Wait up to `timeout` seconds for the answers to pending calls, end the rest as failures, and disconnect."""
@@ -124,10 +193,11 @@ class Caller:
         self._is_closed = True
         self._pool.stop()
         for connection in self._pool.connections():
-            for call in connection.peer.take_all():
+            self._take_calls(connection, CLOSED)
+        for call in self._deadlines.calls():
+            # Those that wait for a server, or for their next try.
+            if isinstance(call, PendingCall):
                 self._end(call, FAILURE, CLOSED)
-        for call in list(self._waiting):
-            self._end(call, FAILURE, CLOSED)
         if self._armed is not None:
             self._armed.cancel()
         await self._pool.disconnected(self._clock)
@@ -171,11 +241,14 @@ class Caller:
         idempotent: bool = False,
         group: str | None = None,
         wait: bool = False,
+        hedge: float | None = None,
+        retry_codes: Collection[int | range] | None = None,
     ) -> PendingCall:
         """Make a call, and have `done(argument, call)` called exactly once, when it has ended; never from in here.
 
-        `params` is JSON (an array or an object; not checked), None for no params member; `timeout` is in seconds. The
-        outcome is the returned object itself. When no server can take the call it ends as a failure in the next turn
+        `params` is JSON (an array or an object; not checked), None for no params member; `timeout` is in seconds. With
+        `hedge` and no `retry` there is one further try; what is not given is as the client has it. The outcome is the
+        returned object itself. When no server can take the call it ends as a failure in the next turn
         of the loop; but a call made while the first attempt to connect is still under way waits for it, and one with
         `wait` for any connection, both within the deadline. After `cancel()` of the returned object, `done` is not
         called.
@@ -183,7 +256,7 @@ class Caller:
         Raises ArgumentError for an unknown group, ValueError for a method that is no Unicode text.
         """
         call = PendingCall(method, params, done, argument)
-        self._begin(call, timeout, retry, idempotent, group, wait)
+        self._begin(call, timeout, retry, idempotent, group, wait, hedge, retry_codes)
         return call
 
     def _begin(
@@ -194,6 +267,8 @@ class Caller:
         idempotent: bool,
         group: str | None,
         wait: bool,
+        hedge: float | None = None,
+        codes: Collection[int | range] | None = None,
     ) -> None:
         head = request_head(call.method)
         chosen = self._default if group is None else self._group(group)  # 50 ns for the call
@@ -201,20 +276,53 @@ class Caller:
             timeout = self.timeout
         if retry is None:
             retry = self.retry
-        if retry > 0:
-            slices = retry + 1 if idempotent else 1
-            timeout /= slices
-            call.plan = Plan(chosen, retry, slices, timeout)
+        call.owner = self
+        if retry > 0 or hedge is not None or self._hedge is not None:
+            timeout = self._plan(call, chosen, timeout, retry, idempotent, hedge, codes)
         call.started = self._start_deadline(timeout, call)
         self.calls += 1
         connection = chosen.pick()
         if connection is None:
             self._wait_or_fail(call, chosen, wait)
-        else:
+        elif call.plan is None:
             call.connection = connection
             connection.write(connection.request(call, head, call.params))
             if self.watch is not None:
                 self.watch("request", call, connection.server, call.id)
+        else:
+            self.send(call, connection)
+
+    def _plan(
+        self,
+        call: PendingCall,
+        group: Group,
+        timeout: float,
+        retry: int,
+        idempotent: bool,
+        hedge: float | None,
+        codes: Collection[int | range] | None,
+    ) -> float:
+        """Plan the tries of a call; return the time that its first part has."""
+        idempotent = idempotent or call.method in self._idempotent_methods
+        if hedge is None:
+            hedge = self._hedge
+        if not idempotent:
+            hedge = None
+        elif hedge is not None:
+            retry = max(retry, 1)
+        if retry <= 0:
+            return timeout
+        slices = retry + 1 if idempotent and hedge is None else 1
+        call.plan = Plan(
+            group,
+            retry,
+            may_repeat=idempotent or self._retry_lost,
+            codes=self._retry_codes if codes is None else codes,
+            slices=slices,
+            slice_=timeout / slices,
+            hedge=hedge,
+        )
+        return timeout / slices
 
     def submit_notification(self, method: str, params: bytes | None, *, group: str | None = None) -> bool:
         """Send a notification. True once it is queued on a live connection, False when no server can take it.
@@ -256,6 +364,7 @@ class Caller:
                 self.notifications += 1
                 continue
             call = PendingCall(method, params, done, argument)
+            call.owner = self
             call.connection = connection
             call.started = self._start_deadline(self.timeout if timeout is None else timeout, call)
             payloads.append(connection.request(call, head, params))
@@ -267,40 +376,91 @@ class Caller:
             connection.write(encode_batch(payloads))
         return calls
 
+    # Servers at run time
+
+    def add_group(self, name: str) -> None:
+        """Add a group without servers; nothing when there is one of that name."""
+        self._pool.add_group(name)
+
+    def add_server(self, spec: ServerSpec, group: str = "") -> None:
+        """Add a server to a group. One that is there gets its priority and weight anew, and is not drained any longer.
+
+        Raises ArgumentError for an unknown group, and for a `tls:` server when the client has no TLS settings.
+        """
+        self._pool.add_server(spec, group)
+
+    def drain_server(self, address: ServerAddress, group: str | None = None) -> int:
+        """Let a server have no new calls, in one group or (None) in all; return how many are in flight there.
+
+        Raises ArgumentError when there is no such server.
+        """
+        return self._pool.drain_server(address, group)
+
+    def remove_server(self, address: ServerAddress, group: str | None = None) -> None:
+        """Take a server out of one group or (None) of all. Calls in flight go on; then its connection is closed.
+
+        Raises ArgumentError when there is no such server.
+        """
+        self._pool.remove_server(address, group)
+
+    def servers(self) -> list[dict[str, Any]]:
+        """Return what is known of each server in each group.
+
+        Members: group, address, priority, weight, state (connected, connecting, blocked, out, drained, draining,
+        given_up), pending, calls (requests sent), failures (calls without an answer), reason (of the last failure).
+        """
+        return self._pool.describe()
+
+    def dialed(self, name: str, requested: Callable[[list[Message | JsonRpcParseError], bool], object]) -> Dialed:
+        """Return the endpoint and the connection for a service that connects to us, to be given to `create_server`.
+
+        `name` is what it is called, for a person. It is asked nothing before `add_dialed`. `requested` is as in `Peer`.
+        """
+        address = ServerAddress(name, 0, "unix")
+        endpoint = DialedEndpoint(self._loop, address, name, self._pool, self._pool.max_pending)
+        return Dialed(endpoint, self._connection(endpoint, requested))
+
+    def add_dialed(self, dialed: Dialed, group: str, priority: int = 1, weight: int = 1) -> None:
+        """Let a service that has connected to us have the calls of a group. Raises ArgumentError: an unknown group."""
+        self._pool.add_dialed(dialed.endpoint, group, priority, weight)
+
     # What is known
 
     @property
     def pending(self) -> int:
         """How many calls have not ended."""
-        return len(self._waiting) + sum(len(connection.pending) for connection in self._pool.connections())
+        return 0 if self._started_in is None else len(self._deadlines) - self._health.pending
 
     @property
     def connections(self) -> dict[str, int | None]:
-        """The servers ("host:port") with the number of their pending calls, None for one that is not connected."""
+        """The servers ("host:port") with the number of their requests in flight, None for one that is not connected."""
         return {e.name: None if e.connection is None else len(e.connection.pending) for e in self._pool.endpoints}
 
     def counters(self) -> dict[str, int]:
         """Return what happened since the start.
 
-        `calls` is the sum of results, errors, timeouts, failures, cancelled and pending. Answers that nobody waited
-        for are `late`, `doubled` or `unknown`; `malformed` are payloads that were not JSON-RPC; `reconnects` are
-        connections beyond the first one of each server, `blocked` how often one of them did not read what it was sent.
+        `calls` is the sum of results, errors, timeouts, failures, cancelled and pending. `retries` and `hedges` are
+        further requests for them. Answers that nobody waited for are `late`, `doubled` or `unknown`; `malformed` are
+        payloads that were not JSON-RPC; `reconnects` are connections beyond the first one of each server, `blocked` how
+        often one of them did not read what it was sent; `waiting` are the pending calls that no server has taken yet,
+        `out` the servers that are left out.
         """
         late, doubled, unknown = self._lost_peers
         for connection in self._pool.connections():
             peer = connection.peer
             late, doubled, unknown = late + peer.late, doubled + peer.doubled, unknown + peer.unknown
-        ended = self.results + self.errors + self.timeouts + self.failures
-        pending = self.pending
+        is_started = self._started_in is not None
         return {
             "calls": self.calls,
             "results": self.results,
             "errors": self.errors,
             "timeouts": self.timeouts,
             "failures": self.failures,
-            "cancelled": self.calls - ended - pending,
-            "pending": pending,
-            "retries": self.retries,
+            "cancelled": self.cancelled,
+            "pending": self.pending,
+            "waiting": sum(map(len, self._waiting.values())),
+            "retries": self._tries.retries if is_started else 0,
+            "hedges": self._tries.hedges if is_started else 0,
             "notifications": self.notifications,
             "late": late,
             "doubled": doubled,
@@ -308,11 +468,17 @@ class Caller:
             "malformed": self.malformed,
             "reconnects": sum(max(endpoint.connects - 1, 0) for endpoint in self._pool.endpoints),
             "blocked": sum(endpoint.blocked for endpoint in self._pool.endpoints),
+            "out": sum(endpoint.is_out for endpoint in self._pool.endpoints),
         }
 
     # How a call ends
 
     def _answered(self, call: PendingCall, message: Message) -> None:
+        if call.plan is not None:
+            ended = self._planned_answer(call, message)
+            if ended is None:
+                return
+            call = ended
         call.ended = self._clock()
         del call.table[call]
         result = message.result
@@ -329,6 +495,16 @@ class Caller:
             call.done(argument, call)
         except CALLBACK_FAULTS as error:  # the boundary to the caller's code
             self._report(call, error)
+        if self._waiting:
+            self._send_waiting()
+
+    def _planned_answer(self, one: PendingCall | Attempt | Probe, message: Message) -> PendingCall | None:
+        """Return the call that ends with an answer; None where it ends no call."""
+        if isinstance(one, Probe):
+            self._health.answered(one)
+            return None
+        assert one.plan is not None
+        return self._tries.answered(one, one.plan, message)
 
     def _take_error(self, call: PendingCall, message: Message) -> None:
         error = answer_error(message)
@@ -348,6 +524,8 @@ class Caller:
         if call.queue is not None:
             call.queue.pop(call, None)
             call.queue = None
+        if call.plan is not None:
+            self._tries.end(call.plan)
         call.ended = self._clock()
         call.table.pop(call, None)
         call.status = status
@@ -364,6 +542,36 @@ class Caller:
         except CALLBACK_FAULTS as error:  # the boundary to the caller's code
             self._report(call, error)
 
+    def call_cancelled(self, call: PendingCall) -> None:
+        """Take note that a call was given up (called by the call)."""
+        self.cancelled += 1
+        if self.watch is not None:
+            self.watch("cancelled", call, call.server, None if call.connection is None else call.id)
+        if call.plan is not None:
+            self._tries.end(call.plan)
+        if call.connection is not None:
+            self.give_up(call, call.connection)
+        if self._waiting:
+            self._send_waiting()
+
+    def give_up(self, one: PendingCall | Attempt, connection: Connection) -> None:
+        """Forget a request whose answer nobody wants any more, and tell the server if it is to be told."""
+        if connection.peer.abandon(one) and self._cancel_method is not None and not connection.is_blocked:
+            connection.write(encode_notification(self._cancel_method, b'{"id":%d}' % one.id))
+
+    def blame(self, connection: Connection) -> None:
+        """Take note that a server has not answered in time."""
+        self._health.blame(connection)
+
+    def tell(self, event: str, call: PendingCall, server: str, number: int | None) -> None:
+        """Tell who watches what happens with a call."""
+        if self.watch is not None:
+            self.watch(event, call, server, number)
+
+    def _tell_server(self, event: str, endpoint: Endpoint) -> None:
+        if self.watch_servers is not None:
+            self.watch_servers(event, endpoint.name)
+
     def _tell_end(self, call: PendingCall) -> None:
         assert self.watch is not None
         assert call.status is not None
@@ -374,62 +582,73 @@ class Caller:
             {"message": f"error in the callback of JSON-RPC call {call.method!r}", "exception": error}
         )
 
-    def _time_over(self, call: PendingCall) -> None:
+    def _time_over(self, call: PendingCall | Probe) -> None:
+        if isinstance(call, Probe):
+            self._health.ended(call)
+            return
         plan = call.plan
         if plan is not None and plan.slices_left > 1:
             plan.slices_left -= 1
             self._start_deadline(plan.slice, call)
-            if call.connection is not None and plan.tries_left:
-                self._try_other(call, plan)
+            if call.queue is None:
+                self._tries.part_over(call, plan)
         elif call.queue is not None:
-            self._end(call, FAILURE, why_not(call.queue[call][0]))
+            self._end(call, FAILURE, why_not(self._group_of(call)))
         elif call.connection is not None:
-            call.connection.peer.abandon(call)
-            self._end(call, TIMEOUT, "")
+            self._no_answer(call, call.connection)
 
-    def _connection_lost(self, connection: Connection, reason: str) -> None:
-        peer = connection.peer
-        for index, count in enumerate((peer.late, peer.doubled, peer.unknown)):
-            self._lost_peers[index] += count
-        for call in peer.take_all():
-            if call.status is not None:
-                # The end of another one of them has cancelled it.
+    def _no_answer(self, call: PendingCall, connection: Connection) -> None:
+        """End a call whose time is over."""
+        plan = call.plan
+        if plan is not None and not (plan.is_sent or plan.attempts):
+            self._end(call, FAILURE, f"{connection.server} could not be asked again: {why_not(plan.group)}")
+            return
+        self._health.blame(connection)
+        self.give_up(call, connection)
+        for attempt in list(plan.attempts) if plan is not None else ():
+            self._health.blame(attempt.connection)
+        self._end(call, TIMEOUT, "")
+        if self._waiting:
+            self._send_waiting()
+
+    def _take_calls(self, connection: Connection, reason: str) -> None:
+        """End the calls of a connection that is gone, or try them elsewhere."""
+        for one in connection.peer.take_all():
+            if isinstance(one, Probe):
+                self._health.ended(one)
                 continue
-            plan = call.plan
-            if plan is None or not plan.tries_left or not self._try_other(call, plan):
+            call: PendingCall | None = one
+            if one.plan is not None:
+                call = one.call if isinstance(one, Attempt) else one
+                if call.status is None:
+                    call = call if self._is_closed else self._tries.lost(one, one.plan, connection)
+            # The end of another one of them may have cancelled it.
+            if call is not None and call.status is None:
                 self._end(call, FAILURE, CLOSED if self._is_closed else f"{connection.server}: {reason}")
 
-    def _try_other(self, call: PendingCall, plan: Plan) -> bool:
-        """Send the call to a server that was not asked for it yet. False when there is none; then nothing changes."""
-        plan.asked.append(call.server)
-        other = plan.group.pick_other(plan.asked)
-        if other is None:
-            return False
-        if call.connection is not None:
-            call.connection.peer.abandon(call)
-        plan.tries_left -= 1
-        self.retries += 1
-        self._send(call, other)
-        return True
-
-    def _send(self, call: PendingCall, connection: Connection) -> None:
+    def send(self, call: PendingCall, connection: Connection) -> None:
+        """Send a call, for the first time or again."""
         call.connection = connection
         connection.write(connection.request(call, request_head(call.method), call.params))
+        if call.plan is not None:
+            self._tries.sent(call, call.plan, connection)
         if self.watch is not None:
             self.watch("request", call, connection.server, call.id)
 
-    # What the groups and connections tell
+    # Calls that wait for a server
 
     def _wait_or_fail(self, call: PendingCall, group: Group, is_patient: bool) -> None:
-        self._waiting[call] = group, is_patient
-        call.queue = self._waiting
+        queue = self._waiting.setdefault(group, {})
+        queue[call] = is_patient
+        call.queue = queue
         if self._is_closed:
             self._loop.call_soon(self._fail_unsent, call, CLOSED)
+        elif len(queue) > self._max_waiting:
+            self._loop.call_soon(self._fail_unsent, call, f"{self._max_waiting} calls wait for a server already")
         elif (
-            group.is_ready
+            (group.is_ready and not self._waits_when_full)
             or group.is_given_up
-            or not (is_patient or group.is_starting)
-            or len(self._waiting) > self._max_pending
+            or not (is_patient or group.is_starting or group.is_ready)
         ):
             self._loop.call_soon(self._fail_unsent, call, why_not(group))
 
@@ -437,40 +656,79 @@ class Caller:
         if call.queue is not None:
             self._end(call, FAILURE, reason)
 
-    def _group_changed(self, group: Group) -> None:
-        if not self._waiting or self._is_closed:
-            return
-        waiting = [(call, is_patient) for call, (waited, is_patient) in self._waiting.items() if waited is group]
-        if group.is_ready:
-            for call, _ in waiting:
-                if call.queue is None:
-                    # The end of another one has ended it.
-                    continue
+    def _group_of(self, call: PendingCall) -> Group:
+        return next(group for group, queue in self._waiting.items() if queue is call.queue)
+
+    def _send_waiting(self) -> None:
+        """Send those of the waiting calls that a server can take now."""
+        for group, queue in list(self._waiting.items()):
+            while queue:
                 connection = group.pick()
                 if connection is None:
-                    self._end(call, FAILURE, why_not(group))
-                else:
-                    del self._waiting[call]
-                    call.queue = None
-                    self._send(call, connection)
-        elif not group.is_starting:
-            is_given_up = group.is_given_up
-            for call, is_patient in waiting:
-                if is_given_up or not is_patient:
-                    self._end(call, FAILURE, why_not(group))
+                    break
+                call = next(iter(queue))
+                del queue[call]
+                call.queue = None
+                self.send(call, connection)
+            else:
+                del self._waiting[group]
+
+    def group_changed(self, group: Group) -> None:
+        """Send or end the calls that wait for a server of a group (called by the pool)."""
+        if group not in self._waiting or self._is_closed:
+            return
+        self._send_waiting()
+        queue = self._waiting.get(group)
+        if not queue:
+            return
+        if group.is_ready:
+            ended = [] if self._waits_when_full else list(queue)
+        elif group.is_given_up:
+            ended = list(queue)
+        else:
+            ended = [] if group.is_starting else [call for call, is_patient in queue.items() if not is_patient]
+        for call in ended:
+            self._end(call, FAILURE, why_not(group))
+
+    # What the pool tells
+
+    def endpoint_connected(self, endpoint: Endpoint) -> None:
+        """Take note of a connection (called by the pool)."""
+        self._health.connected(endpoint)
+        self._tell_server("connected", endpoint)
+
+    def endpoint_lost(self, connection: Connection, reason: str) -> None:
+        """Take the calls of a connection that is gone (called by the pool)."""
+        peer = connection.peer
+        for index, count in enumerate((peer.late, peer.doubled, peer.unknown)):
+            self._lost_peers[index] += count
+        self._health.lost(connection)
+        if self.watch_servers is not None:
+            self.watch_servers("disconnected", connection.server)
+        self._take_calls(connection, reason)
 
     def _group(self, name: str | None) -> Group:
         return self._default if name is None else self._pool.group(name)
 
-    def _make_connection(self, endpoint: Endpoint) -> Connection:
+    def make_connection(self, endpoint: Endpoint) -> Connection:
+        """Return a connection for a server (called by the pool)."""
+        connection = self._connection(endpoint, lambda messages, _is_batch: self._refuse(connection, messages))
+        return connection
+
+    def _connection(
+        self, endpoint: Endpoint, requested: Callable[[list[Message | JsonRpcParseError], bool], object]
+    ) -> Connection:
         def stray(what: str, number: int | None) -> None:
             if self.watch is not None:
                 self.watch(what, None, endpoint.name, number)
 
-        peer: Peer[PendingCall] = Peer(
-            self._answered, lambda messages, _is_batch: self._refuse(connection, messages), stray
-        )
-        connection = Connection(self._loop, endpoint, peer, endpoint.name, self._max_size)
+        def answered(call: PendingCall, message: Message) -> None:
+            endpoint.failures = 0
+            self._answered(call, message)
+
+        peer: Peer[Any] = Peer(answered if self._max_failures else self._answered, requested, stray)
+        connection = Connection(self._loop, endpoint, peer, endpoint.name, self._max_size, self._framing)
+        connection.limit = endpoint.max_pending
         return connection
 
     def _refuse(self, connection: Connection, messages: list[Message | JsonRpcParseError]) -> None:
@@ -490,6 +748,16 @@ class Caller:
         if self._armed is not None:
             self._armed.cancel()
         self._armed = self._loop.call_at(when, self._deadlines.expire)
+
+
+class Dialed:
+    """A service that has connected to us: its endpoint, which is told what happens to the connection."""
+
+    __slots__ = ("connection", "endpoint")
+
+    def __init__(self, endpoint: DialedEndpoint, connection: Connection) -> None:
+        self.endpoint = endpoint
+        self.connection = connection
 
 
 def _ignore(_group: Group) -> None:

@@ -6,8 +6,9 @@ pending and as its outcome afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, Literal
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Any, Final, Literal, Protocol
 
 from sipwright.errors import RpcAnswerError, RpcClosedError, RpcConnectionError, RpcTimeoutError
 from sipwright.jsonrpc.connection import Connection
@@ -26,18 +27,87 @@ CLOSED: Final = "the client was closed"
 """The reason of the calls that were pending when the client was closed."""
 
 
+class Attempt:
+    """A further request for a call that was sent already: the answer to either of them ends the call."""
+
+    __slots__ = ("call", "connection", "id", "plan")
+    id: int
+
+    def __init__(self, call: PendingCall, plan: Plan, connection: Connection) -> None:
+        self.call = call
+        self.plan = plan
+        self.connection = connection
+
+
+class Probe:
+    """A request that asks whether a server that was left out answers again. Counted as no call."""
+
+    __slots__ = ("connection", "id", "plan", "table", "when")
+    id: int
+    when: float
+    table: dict[Any, None]
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.plan = self
+
+
 class Plan:
-    """What a call may do besides being sent once: the further tries of a call with `retry`."""
+    """What a call may do besides being sent once: the further tries of a call with `retry` or `hedge`.
 
-    __slots__ = ("asked", "group", "slice", "slices_left", "tries_left")
+    `tries_left` is how many more there may be, `codes` the error codes after which the next server is asked, `asked`
+    the servers that were. `may_repeat` tells whether the call may be sent again although it may have been carried out.
+    """
 
-    def __init__(self, group: Group, tries: int, slices: int, slice_: float) -> None:
+    __slots__ = (
+        "asked",
+        "attempts",
+        "codes",
+        "delays",
+        "group",
+        "hedge",
+        "is_sent",
+        "may_repeat",
+        "slice",
+        "slices_left",
+        "timer",
+        "tries_left",
+    )
+
+    def __init__(
+        self,
+        group: Group,
+        tries: int,
+        *,
+        may_repeat: bool,
+        codes: Collection[int | range] = (),
+        slices: int = 1,
+        slice_: float = 0.0,
+        hedge: float | None = None,
+    ) -> None:
         self.group = group
         self.tries_left = tries
+        self.may_repeat = may_repeat
+        self.codes = codes
         # An idempotent call may be asked again when its part of the time is over: `slices_left` counts the parts.
         self.slices_left = slices
         self.slice = slice_
+        # Seconds after which another server is asked beside those that have not answered yet.
+        self.hedge = hedge
         self.asked: list[str] = []
+        # Whether the call itself is in flight, and what else is for it.
+        self.is_sent = False
+        self.attempts: dict[Attempt, None] = {}
+        # How many times in a row it has waited before it asked again.
+        self.delays = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class CallOwner(Protocol):
+    """Who is told that a call was given up."""
+
+    def call_cancelled(self, call: PendingCall) -> None:
+        """Take note of it; the call has ended, and waits for no server any more."""
 
 
 class PendingCall:
@@ -56,6 +126,7 @@ class PendingCall:
         "error",
         "id",
         "method",
+        "owner",
         "params",
         "plan",
         "queue",
@@ -71,7 +142,8 @@ class PendingCall:
     started: float
     ended: float
     when: float
-    table: dict[PendingCall, None]
+    table: dict[Any, None]
+    owner: CallOwner
 
     def __init__(
         self, method: str, params: bytes | None, done: Callable[[Any, PendingCall], object], argument: Any
@@ -83,8 +155,8 @@ class PendingCall:
         self.status: Status | None = None
         self.connection: Connection | None = None
         self.plan: Plan | None = None
-        # The client's table of unsent calls while the call is in it, with its group and whether it waits for ever.
-        self.queue: dict[PendingCall, tuple[Group, bool]] | None = None
+        # The client's table of calls that wait for a server, while the call is in it.
+        self.queue: dict[PendingCall, Any] | None = None
         self.result: bytes | None = None
         self.error: Error | None = None
         self.reason = ""
@@ -93,6 +165,13 @@ class PendingCall:
     def server(self) -> str:
         """The server that was asked last, "host:port"; empty when none was."""
         return "" if self.connection is None else self.connection.server
+
+    @property
+    def tries(self) -> int:
+        """How many servers were asked so far, one that was asked twice counted twice."""
+        if self.plan is not None:
+            return len(self.plan.asked)
+        return 0 if self.connection is None else 1
 
     @property
     def ms(self) -> int:
@@ -106,21 +185,22 @@ class PendingCall:
             self.ended = self.started
             self.reason = "the call was given up"
             del self.table[self]
-            self.argument = None
             if self.queue is not None:
                 del self.queue[self]
                 self.queue = None
-            elif self.connection is not None:
-                self.connection.peer.abandon(self)
+            self.owner.call_cancelled(self)
+            self.argument = None
 
-    def value(self) -> Any:
+    def value(self, decode: Callable[[bytes, str], Any] | None = None) -> Any:
         """Return the result as Python objects, or raise what the outcome stands for.
 
-        Raises RpcAnswerError, RpcTimeoutError, RpcConnectionError (also for a call that was cancelled), RpcClosedError;
+        `decode(result, method)` is a decoder as `decoder_for` returns it, for a result of a certain type. Raises RpcAnswerError, RpcTimeoutError, RpcConnectionError (also for a call that was cancelled), RpcClosedError;
         RuntimeError while the call is pending.
         """
         if self.result is None:
             raise self.exception()
+        if decode is not None:
+            return decode(self.result, self.method)
         try:
             return decode_json(self.result)
         except NOT_JSON as error:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from threading import get_ident
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from sipwright.errors import RpcConnectionError
 from sipwright.jsonrpc.awaiting import CallFuture, Waker
@@ -12,6 +12,9 @@ from sipwright.jsonrpc.batch import Batch
 from sipwright.jsonrpc.caller import Caller
 from sipwright.jsonrpc.calls import PendingCall
 from sipwright.jsonrpc.messages import encode_params
+from sipwright.jsonrpc.typed import decoder_for
+
+T = TypeVar("T")
 
 
 class Client(Caller):
@@ -36,33 +39,67 @@ class Client(Caller):
         self._wake = self._waker.wake
         self._thread = get_ident()
 
+    @overload
     async def call(
         self,
         method: str,
         params: Any = None,
         *,
+        result: type[T],
         timeout: float | None = None,
         retry: int | None = None,
         idempotent: bool = False,
         group: str | None = None,
+        hedge: float | None = None,
+        retry_codes: Collection[int | range] | None = None,
+    ) -> T: ...
+    @overload
+    async def call(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        result: Any = None,
+        timeout: float | None = None,
+        retry: int | None = None,
+        idempotent: bool = False,
+        group: str | None = None,
+        hedge: float | None = None,
+        retry_codes: Collection[int | range] | None = None,
+    ) -> Any: ...
+    async def call(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        result: Any = None,
+        timeout: float | None = None,
+        retry: int | None = None,
+        idempotent: bool = False,
+        group: str | None = None,
+        hedge: float | None = None,
+        retry_codes: Collection[int | range] | None = None,
     ) -> Any:
-        """Call a method and return its result as Python objects.
+        """Call a method and return its result as Python objects, or as an object of the type `result`.
 
-        `params` is anything that msgspec encodes to a JSON array or object; None sends no params. `timeout` (seconds)
-        covers everything, also waiting for a connection. Cancelling the awaiting task gives the call up.
+        `params` is anything that msgspec encodes to a JSON array or object: a list, a dict, a dataclass, a Struct; None
+        sends no params. `result` is any type that msgspec decodes. `timeout` (seconds) covers everything, also waiting
+        for a connection. `retry`, `idempotent`, `hedge` and `retry_codes` are explained in `tries`. Cancelling the
+        awaiting task gives the call up.
 
         Raises RpcAnswerError (the server's error: code, message, data), RpcTimeoutError, RpcConnectionError,
-        RpcClosedError; TypeError for params that cannot be encoded; ArgumentError for an unknown group; RuntimeError
-        when the client was not started in this event loop.
+        RpcClosedError, RpcResultError (a result that is not of the type); TypeError for params that cannot be encoded
+        and for a type that cannot be decoded; ArgumentError for an unknown group; RuntimeError when the client was not
+        started in this event loop.
         """
         # A call from another thread would harm the calls of this one before anything fails. Not by the running loop,
         # which costs 200 ns where this costs 40.
         if get_ident() != self._thread:
             self._check_loop()
-        future = CallFuture(self._loop, self._waker)
+        future = CallFuture(self._loop, self._waker, None if result is None else decoder_for(result))
         future.call = call = PendingCall(method, encode_params(params), self._wake, future)
         try:
-            self._begin(call, timeout, retry, idempotent, group, True)
+            self._begin(call, timeout, retry, idempotent, group, True, hedge, retry_codes)
         except RuntimeError:
             self._check_loop()
             raise

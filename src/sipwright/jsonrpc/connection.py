@@ -50,8 +50,8 @@ class ConnectionOwner(Protocol):
 class Connection(asyncio.Protocol):
     """A protocol for `loop.create_connection` or `loop.create_server`.
 
-    `pending` is the peer's table, `server` the name that the owner gave the other end. Exceptions of callbacks go to
-    the loop's exception handler.
+    `pending` is the peer's table, `server` the name that the owner gave the other end, `limit` how many calls may be in
+    flight as far as the owner is concerned. Exceptions of callbacks go to the loop's exception handler.
     """
 
     __slots__ = (
@@ -63,12 +63,16 @@ class Connection(asyncio.Protocol):
         "_fault",
         "_is_read",
         "_is_wanted",
+        "_last_written",
         "_loop",
         "_out",
         "_owner",
         "_receive",
         "_size",
+        "_unsent",
+        "_written",
         "is_blocked",
+        "limit",
         "peer",
         "pending",
         "request",
@@ -89,6 +93,7 @@ class Connection(asyncio.Protocol):
         self.pending = peer.pending
         self.request = peer.request
         self.server = server
+        self.limit = 1 << 30
         self.transport: asyncio.Transport | None = None
         self.is_blocked = False
         self._receive = peer.receive
@@ -96,6 +101,12 @@ class Connection(asyncio.Protocol):
         self._encode = None if framing is NETSTRING else framing.encode
         self._out: list[bytes] = []
         self._size = 0
+        # The id of the last request whose bytes were given to the transport.
+        self._last_written = 0
+        # Of what was given to the transport and has not left at once: where in the stream it begins, and the id of the
+        # last request before it. Not with TLS, where the transport's numbers are not those of what was written.
+        self._written = 0
+        self._unsent: deque[tuple[int, int]] | None = None
         # Payloads that were received and not taken yet, and the fault that was behind the last of them.
         self._backlog: deque[bytes] = deque()
         self._fault: FramingParseError | None = None
@@ -119,18 +130,34 @@ class Connection(asyncio.Protocol):
             # The rest of this turn may write more than there is memory for: let it know whether the other end reads.
             self._flush()
 
+    def may_have_left(self, request_id: int) -> bool:
+        """Tell whether any byte of a request may have left this machine; only then can the other end have seen it."""
+        return request_id <= self._last_written
+
     def _flush(self) -> None:
         out, self._out = self._out, []
         self._size = 0
-        if self.transport is not None and out and not self._ended:
-            # It may tell the owner that it is full, and the owner may write something else.
-            self.transport.write(b"".join(out) if len(out) > 1 else out[0])
+        if self.transport is None or not out or self._ended:
+            return
+        before, self._last_written = self._last_written, self.peer.requests
+        data = b"".join(out) if len(out) > 1 else out[0]
+        begin = self._written
+        self._written += len(data)
+        # It may tell the owner that it is full, and the owner may write something else.
+        self.transport.write(data)
+        if self._unsent is not None:
+            if self.transport.get_write_buffer_size():
+                self._unsent.append((begin, before))
+            elif self._unsent:
+                self._unsent.clear()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start (called by asyncio)."""
         # asyncio declares it too wide; not checked, because the transports of uvloop are no asyncio.Transport.
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        if transport.get_extra_info("sslcontext") is None:
+            self._unsent = deque()
         self._owner.connection_ready(self)
 
     def data_received(self, data: bytes) -> None:
@@ -235,8 +262,17 @@ class Connection(asyncio.Protocol):
     def abort(self, reason: str) -> None:
         """Close without writing what is left, and tell the owner at once."""
         if self.transport is not None:
+            self._see_what_left(self.transport)
             self.transport.abort()
         self._end(reason)
+
+    def _see_what_left(self, transport: asyncio.Transport) -> None:
+        """Find the last request of which a byte may have left, while the transport still knows what it has not sent."""
+        sent = self._written - transport.get_write_buffer_size()
+        for begin, before in self._unsent or ():
+            if begin >= sent:
+                self._last_written = before
+                return
 
     def _end(self, reason: str) -> None:
         if not self._ended:

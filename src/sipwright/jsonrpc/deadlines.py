@@ -91,5 +91,9 @@ class Deadlines(Generic[C]):
             self._armed = when
             self._arm(when)
 
+    def calls(self) -> list[C]:
+        """Return those whose time is not over."""
+        return [call for table in self._tables.values() for call in table]
+
     def __len__(self) -> int:
         return sum(map(len, self._tables.values()))

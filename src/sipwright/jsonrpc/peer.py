@@ -34,18 +34,19 @@ class Peer(Generic[C]):
     `answered(call, response)` is called once for each call that is answered. `requested(messages, is_batch)` is called
     with what the other end asks: messages that have a method, and the faults of payloads or elements of a batch that
     are no messages; with None there they are counted as malformed. `stray(what, id)` is told of each answer that nobody
-    waits for, `late`, `doubled` or `unknown`; the id is None when it is no number.
+    waits for, `late`, `doubled` or `unknown`; the id is None when it is no number. `requests` is how many were made,
+    and the id of the last one.
     """
 
     __slots__ = (
         "_abandoned",
         "_answered",
-        "_last_id",
         "_requested",
         "doubled",
         "late",
         "malformed",
         "pending",
+        "requests",
         "stray",
         "unknown",
     )
@@ -64,24 +65,26 @@ class Peer(Generic[C]):
         self._answered = answered
         self._requested = requested
         self.stray = stray
-        self._last_id = 0
+        self.requests = 0
         self._abandoned: dict[int, None] = {}
 
     def request(self, call: C, head: bytes, params: bytes | None) -> bytes:
         """Enter a call and return its payload. `head` is `request_head(method)`, `params` JSON or None."""
-        self._last_id = call.id = number = self._last_id + 1
+        self.requests = call.id = number = self.requests + 1
         self.pending[number] = call
         if params is None:
             return b'{"id":%d%b}' % (number, head)
         return b'{"id":%d%b,"params":%b}' % (number, head, params)
 
-    def abandon(self, call: C) -> None:
-        """Forget a call that nobody waits for any longer; its answer will be counted as late."""
-        if self.pending.pop(call.id, None) is not None:
-            abandoned = self._abandoned
-            abandoned[call.id] = None
-            if len(abandoned) > MAX_ABANDONED:
-                del abandoned[next(iter(abandoned))]
+    def abandon(self, call: C) -> bool:
+        """Forget a call that nobody waits for any longer; its answer will be counted as late. False: it had none."""
+        if self.pending.pop(call.id, None) is None:
+            return False
+        abandoned = self._abandoned
+        abandoned[call.id] = None
+        if len(abandoned) > MAX_ABANDONED:
+            del abandoned[next(iter(abandoned))]
+        return True
 
     def take_all(self) -> list[C]:
         """Return all pending calls, in the order in which they were made, and forget them: the connection is gone."""
@@ -125,7 +128,7 @@ class Peer(Generic[C]):
         call = self.pending.pop(number, None)
         if call is not None:
             self._answered(call, message)
-        elif number is not None and 0 < number <= self._last_id:
+        elif number is not None and 0 < number <= self.requests:
             if number in self._abandoned:
                 del self._abandoned[number]
                 self.late += 1

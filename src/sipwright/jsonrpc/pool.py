@@ -1,80 +1,114 @@
 """The servers of one client (L2): its groups, the endpoints in them, and who waits for a connection.
 
-An address that is in several groups is one endpoint, with one connection. Which server gets a call is `groups`; calls
-and what becomes of them are `caller`.
+An address that is in several groups is one endpoint, with one connection. An `srv:` name stands for as many servers as
+it has records (`srv`). Servers come and go at run time. Which server gets a call is `groups`; calls and what becomes of
+them are `caller`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from sipwright.errors import ArgumentError, RpcClosedError, RpcConnectionError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_servers
 from sipwright.jsonrpc.calls import CLOSED
+from sipwright.jsonrpc.connecting import Connect
 from sipwright.jsonrpc.connection import Connection
-from sipwright.jsonrpc.groups import Endpoint, Group
+from sipwright.jsonrpc.endpoint import DialedEndpoint, Endpoint, OutgoingEndpoint
+from sipwright.jsonrpc.groups import Group, Level, Member, Policy
+from sipwright.jsonrpc.resolve import Resolver, SrvRecord
+from sipwright.jsonrpc.srv import SrvName
+from sipwright.jsonrpc.tls import Tls
 
 Servers = str | Sequence[ServerSpec]
+
+
+class PoolOwner(Protocol):
+    """Who is told what becomes of the servers."""
+
+    def group_changed(self, group: Group) -> None:
+        """Take note that a server of the group came, went, or could not be reached."""
+
+    def endpoint_connected(self, endpoint: Endpoint) -> None:
+        """Take note of a new connection, before anything is sent on it."""
+
+    def endpoint_lost(self, connection: Connection, reason: str) -> None:
+        """Take the calls of a connection that is gone."""
+
+    def make_connection(self, endpoint: Endpoint) -> Connection:
+        """Return the connection that an endpoint is to use."""
 
 
 class Pool:
     """The groups by name (the client's own servers are the group "") and their endpoints.
 
-    `changed(group)` is called after a server of the group came, went, or could not be reached; the other arguments are
-    as in `Caller`. Raises ArgumentError for a malformed list of servers.
+    The arguments are as in `Caller`. Raises ArgumentError for a malformed list of servers, and for a server that needs
+    what was not given.
     """
 
     def __init__(
         self,
         lists: Mapping[str, Servers],
-        changed: Callable[[Group], object],
+        owner: PoolOwner,
         *,
+        policy: Policy,
         max_pending: int,
         reconnect_interval: float,
         max_conn_attempts: int,
         random: Callable[[], float],
+        connect: Connect,
+        tls: Tls | None,
+        resolver: Resolver,
+        min_srv_ttl: float,
     ) -> None:
-        self.endpoints: list[Endpoint] = []
-        self._specs = {name: _specs(servers) for name, servers in lists.items()}
-        self._changed = changed
-        self._max_pending = max_pending
+        self._owner = owner
+        self.max_pending = max_pending
         self._reconnect_interval = reconnect_interval
         self._max_conn_attempts = max_conn_attempts
         self._random = random
-        self._groups: dict[str, Group] = {}
+        self._connect = connect
+        self._tls = tls
+        self._resolver = resolver
+        self._min_srv_ttl = min_srv_ttl
+        self._policy = policy
+        self._groups = {name: Group(name, self._group_changed, policy) for name in lists}
+        # What each group was told to have; an srv name among them stands for the members that it resolved to.
+        self._specs: dict[str, list[ServerSpec]] = {name: [] for name in lists}
+        self._endpoints: dict[ServerAddress, OutgoingEndpoint] = {}
+        self._dialed: dict[DialedEndpoint, None] = {}
+        # Taken out of every group; they have calls in flight.
+        self._leaving: dict[Endpoint, None] = {}
+        self._names: dict[ServerAddress, SrvName] = {}
+        self._srv_members: dict[tuple[str, ServerSpec], list[Member]] = {}
         self._watchers: list[tuple[Group, asyncio.Future[None]]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopped = False
+        for name, servers in lists.items():
+            for spec in _specs(servers):
+                self._check(spec)
+                self._specs[name].append(spec)
 
-    def start(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        make: Callable[[Endpoint], Connection],
-        lost: Callable[[Connection, str], object],
-    ) -> Group:
-        """Begin to connect; return the client's own group. `make` and `lost` are as in `Endpoint`."""
-        endpoints: dict[ServerAddress, Endpoint] = {}
+    # Life
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> Group:
+        """Begin to connect; return the client's own group."""
+        self._loop = loop
         for name, specs in self._specs.items():
-            for address in [spec.address for spec in specs if spec.address not in endpoints]:
-                endpoints[address] = Endpoint(
-                    loop,
-                    address,
-                    make,
-                    lost,
-                    reconnect_interval=self._reconnect_interval,
-                    max_attempts=self._max_conn_attempts,
-                    random=self._random,
-                )
-            members = [(spec.priority, endpoints[spec.address]) for spec in specs]
-            self._groups[name] = Group(name, members, self._max_pending, self._group_changed)
-        self.endpoints = list(endpoints.values())
-        for endpoint in self.endpoints:
+            for spec in specs:
+                self._add(self._groups[name], spec)
+        for group in self._groups.values():
+            group.refresh()
+        for endpoint in list(self._endpoints.values()):
             endpoint.start()
         return self._groups[""]
 
     def stop(self) -> None:
         """Have no server take calls any more, and close the connections; what was written still leaves."""
         self._is_stopped = True
+        for srv_name in self._names.values():
+            srv_name.stop()
         for endpoint in self.endpoints:
             endpoint.stop()
         for _, watcher in self._watchers:
@@ -93,6 +127,13 @@ class Pool:
                     connection.abort(CLOSED)
             await asyncio.sleep(0 if clock() < deadline - 0.9 else 0.01)
 
+    # What there is
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """All endpoints, those that are about to leave too."""
+        return list(dict.fromkeys([*self._endpoints.values(), *self._dialed, *self._leaving]))
+
     def group(self, name: str) -> Group:
         """Return the group of a name. Raises ArgumentError when there is none."""
         try:
@@ -100,9 +141,226 @@ class Pool:
         except KeyError:
             raise ArgumentError(f"no group of servers is named {name!r}") from None
 
+    @property
+    def groups(self) -> list[Group]:
+        """All groups."""
+        return list(self._groups.values())
+
     def connections(self) -> list[Connection]:
         """Return the connections that there are."""
         return [endpoint.connection for endpoint in self.endpoints if endpoint.connection is not None]
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return what an operator wants to know of each server in each group."""
+        return [
+            {
+                "group": group.name,
+                "address": member.endpoint.name,
+                "priority": -member.level[0],
+                "weight": member.weight,
+                "state": "drained" if member.is_drained else member.endpoint.state,
+                "pending": member.endpoint.pending,
+                "calls": member.endpoint.calls,
+                "failures": member.endpoint.failed,
+                "reason": member.endpoint.last_failure,
+            }
+            for group in self._groups.values()
+            for member in group.members
+        ]
+
+    # Changes at run time
+
+    def add_group(self, name: str) -> None:
+        """Add a group without servers; nothing when it is there."""
+        if name not in self._groups:
+            self._groups[name] = Group(name, self._group_changed, self._policy)
+            self._specs[name] = []
+
+    def add_server(self, spec: ServerSpec, group_name: str) -> None:
+        """Add a server to a group, or give one that is there its priority and weight anew and end its draining."""
+        group = self.group(group_name)
+        self._check(spec)
+        specs = self._specs[group_name]
+        if any(one.address == spec.address for one in specs):
+            self._take_out(group, spec.address)
+        specs.append(spec)
+        if self._loop is not None and not self._is_stopped:
+            for endpoint in self._add(group, spec):
+                endpoint.start()
+            group.refresh()
+
+    def add_dialed(self, endpoint: DialedEndpoint, group_name: str, priority: int, weight: int) -> None:
+        """Add a server that has connected to us."""
+        group = self.group(group_name)
+        self._dialed[endpoint] = None
+        group.members.append(Member(endpoint, (-priority, 0), weight))
+        endpoint.tell()
+
+    def drain_server(self, address: ServerAddress, group_name: str | None) -> int:
+        """Let a server have no new calls, in one group or in all; return how many are in flight."""
+        pending = 0
+        for member in self._members_at(address, group_name):
+            member.is_drained = True
+            pending += member.endpoint.pending
+        for group in self._groups.values():
+            group.refresh()
+        return pending
+
+    def remove_server(self, address: ServerAddress, group_name: str | None) -> None:
+        """Take a server out of one group or of all; its connection is closed once its calls in flight have ended."""
+        self._members_at(address, group_name)
+        for group in [self.group(group_name)] if group_name is not None else self.groups:
+            self._take_out(group, address)
+            group.refresh()
+        self._sweep()
+
+    def _members_at(self, address: ServerAddress, group_name: str | None) -> list[Member]:
+        groups = self.groups if group_name is None else [self.group(group_name)]
+        members = [
+            member
+            for group in groups
+            for member in group.members
+            if address in (member.endpoint.address, self._origin(group, member))
+        ]
+        if not members and not any(spec.address == address for group in groups for spec in self._specs[group.name]):
+            where = "" if group_name is None else f" in the group {group_name!r}"
+            raise ArgumentError(f"there is no server {address}{where}")
+        return members
+
+    def _origin(self, group: Group, member: Member) -> ServerAddress | None:
+        """Return the srv name that a member is there for."""
+        for (name, spec), members in self._srv_members.items():
+            if name == group.name and member in members:
+                return spec.address
+        return None
+
+    def _check(self, spec: ServerSpec) -> None:
+        if self._tls is None and spec.address.kind == "tls":
+            raise ArgumentError(f"{spec.address} needs TLS settings: give the client tls=Tls(...)")
+
+    # How servers get into groups and out
+
+    def _add(self, group: Group, spec: ServerSpec) -> list[OutgoingEndpoint]:
+        """Put a server into a group; return the endpoints that are new."""
+        if spec.address.kind == "srv":
+            group.is_resolving = True
+            self._name(spec.address).add(lambda records: self._resolved(group, spec, records))
+            return []
+        endpoint, is_new = self._endpoint(spec.address, spec.max_pending)
+        group.members.append(Member(endpoint, (-spec.priority, 0), spec.weight))
+        return [endpoint] if is_new else []
+
+    def _endpoint(self, address: ServerAddress, max_pending: int | None = None) -> tuple[OutgoingEndpoint, bool]:
+        endpoint = self._endpoints.get(address)
+        if endpoint is not None:
+            return endpoint, False
+        assert self._loop is not None
+        endpoint = OutgoingEndpoint(
+            self._loop,
+            address,
+            self,
+            self._owner.make_connection,
+            max_pending=max_pending or self.max_pending,
+            reconnect_interval=self._reconnect_interval,
+            max_attempts=self._max_conn_attempts,
+            random=self._random,
+            connect=self._connect,
+            tls=self._tls,
+        )
+        self._endpoints[address] = endpoint
+        return endpoint, True
+
+    def _take_out(self, group: Group, address: ServerAddress) -> None:
+        gone = [member for member in group.members if member.endpoint.address == address]
+        for spec in [spec for spec in self._specs[group.name] if spec.address == address]:
+            self._specs[group.name].remove(spec)
+            gone += self._srv_members.pop((group.name, spec), [])
+        group.members = [member for member in group.members if member not in gone]
+
+    def _sweep(self) -> None:
+        """Let those endpoints go that are in no group any more."""
+        needed = {member.endpoint for group in self._groups.values() for member in group.members}
+        for address, endpoint in list(self._endpoints.items()):
+            if endpoint not in needed:
+                del self._endpoints[address]
+                self._leaving[endpoint] = None
+                endpoint.leave()
+        for dialed in [dialed for dialed in self._dialed if dialed not in needed]:
+            del self._dialed[dialed]
+            self._leaving[dialed] = None
+            dialed.leave()
+        named = {spec.address for specs in self._specs.values() for spec in specs}
+        for address in [address for address in self._names if address not in named]:
+            self._names.pop(address).stop()
+
+    # SRV names
+
+    def _name(self, address: ServerAddress) -> SrvName:
+        if address not in self._names:
+            assert self._loop is not None
+            self._names[address] = SrvName(
+                self._loop, address.host, self._resolver, min_ttl=self._min_srv_ttl, random=self._random
+            )
+        return self._names[address]
+
+    def _resolved(self, group: Group, spec: ServerSpec, records: Iterable[SrvRecord]) -> None:
+        """Have the servers of an srv name be those that it has records of now."""
+        if self._is_stopped or spec not in self._specs[group.name]:
+            return
+        key = (group.name, spec)
+        kind = "tls" if spec.address.host.lower().split(".")[1] == "_tls" else "tcp"
+        old = {(member.endpoint.address, member.level): member for member in self._srv_members.get(key, [])}
+        members = []
+        new: list[OutgoingEndpoint] = []
+        for record in records:
+            address = ServerAddress(record.target, record.port, "tls" if kind == "tls" else "tcp")
+            level: Level = (-spec.priority, record.priority)
+            member = old.pop((address, level), None)
+            if member is None:
+                endpoint, is_new = self._endpoint(address, spec.max_pending)
+                new += [endpoint] if is_new else []
+                member = Member(endpoint, level)
+            # RFC 2782: a weight of 0 is for servers that are hardly ever to be asked.
+            member.weight = max(record.weight, 1)
+            members.append(member)
+        gone = self._srv_members.get(key, [])
+        self._srv_members[key] = members
+        group.members = [member for member in group.members if member not in gone] + members
+        group.is_resolving = any(
+            one.address.kind == "srv" and not self._name(one.address).is_resolved for one in self._specs[group.name]
+        )
+        for endpoint in new:
+            endpoint.start()
+        group.refresh()
+        self._sweep()
+
+    # What endpoints tell
+
+    def endpoint_changed(self, endpoint: Endpoint) -> None:
+        """Choose anew in the groups that the endpoint is in."""
+        if endpoint.is_given_up and isinstance(endpoint, DialedEndpoint):
+            self._dialed.pop(endpoint, None)
+            self._leaving.pop(endpoint, None)
+            for group in self._groups.values():
+                if any(member.endpoint is endpoint for member in group.members):
+                    group.members = [member for member in group.members if member.endpoint is not endpoint]
+                    group.refresh()
+            return
+        for group in self._groups.values():
+            if any(member.endpoint is endpoint for member in group.members):
+                group.refresh()
+
+    def endpoint_connected(self, endpoint: Endpoint) -> None:
+        """Pass it on."""
+        self._owner.endpoint_connected(endpoint)
+
+    def endpoint_lost(self, connection: Connection, reason: str) -> None:
+        """Pass it on."""
+        for endpoint in [endpoint for endpoint in self._leaving if endpoint.connection is None]:
+            del self._leaving[endpoint]
+        self._owner.endpoint_lost(connection, reason)
+
+    # Waiting for a connection
 
     async def connected(self, group: Group, timeout: float | None) -> None:
         """Wait until a server of the group takes calls.
@@ -134,7 +392,7 @@ class Pool:
                     watcher.set_result(None)
                 elif is_given_up:
                     watcher.set_exception(RpcConnectionError(why_not(group)))
-        self._changed(group)
+        self._owner.group_changed(group)
 
 
 def _specs(servers: Servers) -> list[ServerSpec]:
@@ -143,15 +401,21 @@ def _specs(servers: Servers) -> list[ServerSpec]:
 
 def why_not(group: Group) -> str:
     """Return why no server of the group takes calls, for a person."""
-    if not group.endpoints:
-        return "there are no servers"
+    if not group.members:
+        return "the names of the servers are not resolved" if group.is_resolving else "there are no servers"
     if group.is_ready:
         return "every connected server has as many calls pending as it may have"
-    states = [f"{e.name}: {_state(e)}" for e in dict.fromkeys(group.endpoints)]
+    states = [f"{endpoint.name}: {_state(endpoint)}" for endpoint in group.endpoints]
     return f"no server is connected ({'; '.join(states)})"
 
 
 def _state(endpoint: Endpoint) -> str:
-    if endpoint.connection is not None:
+    if endpoint.is_leaving:
+        return "is being drained"
+    if endpoint.connection is None:
+        return endpoint.last_failure or "connecting"
+    if endpoint.is_out:
+        return f"is left out after {endpoint.failures} calls without an answer"
+    if endpoint.connection.is_blocked:
         return "does not read what it is sent"
-    return endpoint.last_failure or "connecting"
+    return "is being drained"

@@ -1,0 +1,154 @@
+"""How a connection is made (L2): to a host's addresses by Happy Eyeballs, to a Unix socket, with TLS or without.
+
+A name may have several addresses: they are tried in turn, the families alternating, the next one after `STAGGER`
+seconds or as soon as one has failed, and the first that answers wins (RFC 8305). Not by asyncio's own happy eyeballs:
+in Python 3.11 they lose a socket when they are cancelled at the wrong moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain, zip_longest
+from typing import Any
+
+from sipwright.jsonrpc.addresses import ServerAddress
+from sipwright.jsonrpc.tls import Tls
+
+# Seconds for one address, and for the handshake of TLS.
+CONNECT_TIMEOUT = 3.0
+# Seconds until the next address is tried beside one that has not answered yet (RFC 8305 section 8).
+STAGGER = 0.25
+# Milliseconds after which a connection whose data is not acknowledged is lost: a machine without power says nothing.
+USER_TIMEOUT = 20_000
+
+AddressInfo = tuple[Any, Any, int, str, Any]
+# Connects to an address and has a protocol made there. Raises OSError (ssl.SSLError is one), ValueError.
+Connect = Callable[
+    [asyncio.AbstractEventLoop, ServerAddress, Callable[[], asyncio.Protocol], Tls | None], Awaitable[None]
+]
+
+
+async def connect(
+    loop: asyncio.AbstractEventLoop,
+    address: ServerAddress,
+    make: Callable[[], asyncio.Protocol],
+    tls: Tls | None,
+) -> None:
+    """Connect to a server of the kind tcp, tls or unix, and let `make()` have the connection.
+
+    Raises OSError, or ValueError for an address that cannot be one, such as a name that IDNA does not know.
+    """
+    if address.kind == "unix":
+        sock = await _connected(loop, (socket.AF_UNIX, socket.SOCK_STREAM, 0, "", _path(address.host)))
+    else:
+        sock = await connect_host(loop, address.host, address.port)
+        _keep_alive(sock)
+    # From here on the transport owns the socket, also when this task is cancelled.
+    if address.kind == "tls":
+        assert tls is not None  # the pool sees to that
+        await loop.create_connection(
+            make,
+            sock=sock,
+            ssl=tls.client_context(),
+            server_hostname=tls.server_name or address.host,
+            ssl_handshake_timeout=CONNECT_TIMEOUT,
+        )
+    else:
+        await loop.create_connection(make, sock=sock)
+
+
+async def connect_host(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
+    """Return a socket that is connected to one of the addresses of a host."""
+    try:
+        # Without a question to anybody; only a name costs a thread, so that it does not block.
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = interleaved(found)
+    if not addresses:
+        raise OSError("the name has no addresses")
+    if len(addresses) == 1:
+        return await _connected(loop, addresses[0])
+    return await _first(loop, addresses)
+
+
+def interleaved(addresses: Sequence[AddressInfo]) -> list[AddressInfo]:
+    """Return the addresses so that the families alternate, beginning with that of the first (RFC 8305 section 4)."""
+    by_family: dict[Any, list[AddressInfo]] = {}
+    for address in addresses:
+        by_family.setdefault(address[0], []).append(address)
+    return [address for address in chain.from_iterable(zip_longest(*by_family.values())) if address is not None]
+
+
+async def _first(loop: asyncio.AbstractEventLoop, addresses: Sequence[AddressInfo]) -> socket.socket:
+    left = list(addresses)
+    attempts: set[asyncio.Task[socket.socket]] = set()
+    failure: BaseException = OSError("the name has no addresses")
+    try:
+        while left or attempts:
+            if left:
+                attempts.add(loop.create_task(_connected(loop, left.pop(0))))
+            ended, attempts = await asyncio.wait(
+                attempts, timeout=STAGGER if left else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for attempt in ended:
+                error = attempt.exception()
+                if error is None:
+                    # What else has ended now is let go below.
+                    attempts |= ended - {attempt}
+                    return attempt.result()
+                failure = error
+        raise failure
+    finally:
+        for attempt in attempts:
+            attempt.cancel()
+            attempt.add_done_callback(_let_go)
+
+
+def _let_go(attempt: asyncio.Task[socket.socket]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
+
+
+async def _connected(loop: asyncio.AbstractEventLoop, address: AddressInfo) -> socket.socket:
+    family, kind, protocol, _, place = address
+    # May fail: an IPv6 address on a machine without IPv6.
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await loop.sock_connect(sock, place)
+    except TimeoutError:
+        sock.close()
+        raise OSError(f"no answer within {CONNECT_TIMEOUT:g} s") from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_USER_TIMEOUT", USER_TIMEOUT)):
+        # Linux has them; what another system lacks it does in its own time.
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _path(path: str) -> str:
+    return "\0" + path[1:] if path.startswith("@") else path
+
+
+def reason(error: BaseException) -> str:
+    """Return what went wrong, for a person: asyncio's own text repeats the address."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or error}"
+    if isinstance(error, socket.gaierror) or not isinstance(error, OSError) or error.errno is None:
+        return str(error.args[-1]) if error.args else str(error) or type(error).__name__
+    return os.strerror(error.errno)

@@ -1,0 +1,71 @@
+"""DNS SRV records (L2): what a name stands for, and for how long (RFC 2782).
+
+`DnsResolver` asks with dnspython; whoever resolves names otherwise gives the client an object like it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class SrvRecord:
+    """One record: a lower `priority` number is asked first, `weight` is the share within one priority."""
+
+    priority: int
+    weight: int
+    port: int
+    target: str
+
+
+class Resolver(Protocol):
+    """Asks for SRV records."""
+
+    async def resolve_srv(self, name: str, /) -> tuple[list[SrvRecord], float]:
+        """Return the records of a name and the seconds for which they hold.
+
+        No records: the name exists, and the service is decidedly not offered there (a single record whose target is
+        "."). Raises OSError, with a text for a person, when nothing can be learned.
+        """
+
+
+class DnsResolver:
+    """The resolver that is used where none is given.
+
+    `nameservers` are IP addresses instead of those in /etc/resolv.conf, `port` is theirs, `timeout` (seconds) that of
+    one question to all of them.
+    """
+
+    def __init__(self, nameservers: list[str] | None = None, *, port: int = 53, timeout: float = 5.0) -> None:
+        self._nameservers = nameservers
+        self._port = port
+        self._timeout = timeout
+
+    async def resolve_srv(self, name: str) -> tuple[list[SrvRecord], float]:
+        """Return the records of a name and the seconds for which they hold. Raises OSError."""
+        # Imported here: it takes 50 ms, and only who has SRV names needs it.
+        import dns.asyncresolver
+        import dns.exception
+
+        try:
+            resolver = self._resolver(dns.asyncresolver.Resolver)
+            answer = await resolver.resolve(name, "SRV", lifetime=self._timeout, search=False)
+        except dns.exception.DNSException as error:
+            raise OSError(f"no SRV records of {name}: {error}") from None
+        rrset = answer.rrset
+        assert rrset is not None  # resolve() has raised otherwise
+        records = [
+            SrvRecord(item.priority, item.weight, item.port, item.target.to_text(omit_final_dot=True))
+            for item in rrset
+            if item.target.to_text() != "."
+        ]
+        return records, float(rrset.ttl)
+
+    def _resolver(self, make: Any) -> Any:
+        if self._nameservers is None:
+            return make()
+        resolver = make(configure=False)
+        resolver.nameservers = self._nameservers
+        resolver.port = self._port
+        return resolver
