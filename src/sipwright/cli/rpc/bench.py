@@ -237,8 +237,8 @@ def report(figures: dict[str, Any]) -> str:
     lines = [
         f"{figures['method']} at {figures['server']}: {connections}, {figures['outstanding']} calls in flight{rate}",
         "",
-        f"  {figures['calls']:,} calls in {figures['seconds']:.2f} s: {figures['calls_per_second']:,.0f} a second"
-        f" ({figures['cpu_seconds']:.2f} s CPU of this client)",
+        f"  {figures['calls']:,} calls in {figures['seconds']:.2f} s: {figures['calls_per_second']:,.0f} a second",
+        f"  {figures['cpu_seconds']:.2f} s CPU of this client",
         "  " + ", ".join(f"{figures[name]:,} {name}" for name in ("results", "errors", "timeouts", "failures")),
     ]
     if figures["results"]:
@@ -259,6 +259,7 @@ def progress_bar(load: Load, output: TextIO) -> Any:
         yield
         return
     loop = asyncio.get_running_loop()
+    timer: asyncio.Handle
 
     def draw() -> None:
         nonlocal timer

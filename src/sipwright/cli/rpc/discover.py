@@ -39,5 +39,8 @@ async def discover(options: argparse.Namespace) -> int:
     document = call.value()
     if not isinstance(document, dict) or not isinstance(document.get("methods"), list):
         raise CommandError(f"{options.server} answers {DISCOVER} with something else than an OpenRPC document")
-    print(json.dumps(document, indent=2, ensure_ascii=False) if options.json else describe(document))
+    try:
+        print(json.dumps(document, indent=2, ensure_ascii=False) if options.json else describe(document))
+    except RecursionError:
+        raise CommandError(f"the document of {options.server} nests too deeply") from None
     return 0

@@ -1,4 +1,4 @@
-"""What the actions of `sipwright rpc` have in common: addresses, framings, TLS files, and what a person writes wrong there."""
+"""What the actions of `sipwright rpc` have in common: addresses, framings, TLS files, and the mistakes in them."""
 
 from __future__ import annotations
 

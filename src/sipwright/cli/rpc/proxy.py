@@ -25,6 +25,7 @@ from sipwright.cli.rpc.replay import Replay
 from sipwright.cli.rpc.streams import listening, open_stream, stop_signals
 from sipwright.errors import ArgumentError, CommandError
 from sipwright.jsonrpc.addresses import ServerAddress
+from sipwright.jsonrpc.connecting import reason
 from sipwright.jsonrpc.framing import find_framing
 from sipwright.jsonrpc.tls import Tls
 
@@ -40,7 +41,9 @@ def add_arguments(actions: Any) -> None:
         description="Stand between clients and a service, pass on what they say and record it to a file; or answer "
         "clients from such a file, as the service did. Runs until SIGINT or SIGTERM.",
     )
-    parser.add_argument("--listen", required=True, metavar="ADDRESS", help="where clients connect to; port 0: a free one")
+    parser.add_argument(
+        "--listen", required=True, metavar="ADDRESS", help="where clients connect to; port 0: a free one"
+    )
     parser.add_argument("--to", metavar="ADDRESS", help="the service")
     parser.add_argument("--record", metavar="FILE", help="write what is said to this file")
     parser.add_argument("--replay", metavar="FILE", help="answer from this file, in the service's place")
@@ -88,7 +91,7 @@ async def _record(options: argparse.Namespace, listen: str) -> int:
         raise CommandError(f"'{to}' is a name of DNS: --to needs one service")
     tls, listen_tls = client_tls(options), _listen_tls(options)
     try:
-        file = open(options.record, "wb", buffering=0)  # noqa: ASYNC230  before anything runs
+        file = Path(options.record).open("wb", buffering=0)  # noqa: ASYNC230, SIM115  before anything runs; see below
     except OSError as error:
         raise CommandError(f"cannot write {options.record}: {error.strerror}") from None
     with file, stop_signals() as stopped:
@@ -128,8 +131,8 @@ class Middle:
         try:
             service_reader, service_writer = await open_stream(self._to, self._tls)
         except LOST as error:
-            print(f"cannot connect to {self._to}: {_reason(error)}", file=sys.stderr, flush=True)
-            recorder.event(number, "failed", reason=_reason(error))
+            print(f"cannot connect to {self._to}: {reason(error)}", file=sys.stderr, flush=True)
+            recorder.event(number, "failed", reason=reason(error))
             writer.transport.abort()
             return
         except asyncio.CancelledError:
@@ -158,7 +161,7 @@ class Middle:
                 await writer.drain()
         except LOST as error:
             tap.end()
-            self._recorder.event(number, "closed", by=side, reason=_reason(error))
+            self._recorder.event(number, "closed", by=side, reason=reason(error))
             writer.transport.abort()
             return
         tap.end()
@@ -176,7 +179,3 @@ def _peer(writer: asyncio.StreamWriter) -> str:
     if isinstance(name, tuple):
         return str(ServerAddress(name[0], name[1]))
     return "a Unix socket"
-
-
-def _reason(error: BaseException) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -9,11 +9,11 @@ connections from 1:
     {"time":0.002,"connection":1,"from":"server","message":{"jsonrpc":"2.0","result":3,"id":1}}
     {"time":0.100,"connection":1,"event":"closed","by":"client"}
 
-A message stands as it came, line ends in it aside. A payload that is no JSON is `"payload"`, a string, or, when it is no
-UTF-8 either, `"base64"`. Where the stream itself is wrong there is `"fault"`, what is wrong, with the bytes from there on
-as `"base64"`; whatever comes later from that side is `"base64"` only, as it came. `"incomplete"` with `"base64"` is the
-beginning of a message whose end never came. `event` may also be `"failed"`: the service could not be reached; it and
-`closed` may have a `reason`.
+A message stands as it came, line ends in it aside. A payload that is no JSON is `"payload"`, a string, or, when it is
+no UTF-8 either, `"base64"`. Where the stream itself is wrong there is `"fault"`, what is wrong, with the bytes from
+there on as `"base64"`; whatever comes later from that side is `"base64"` only, as it came. `"incomplete"` with
+`"base64"` is the beginning of a message whose end never came. `event` may also be `"failed"`: the service could not be
+reached; it and `closed` may have a `reason`.
 """
 
 from __future__ import annotations
@@ -117,13 +117,15 @@ class Tap:
             self._rest.clear()
 
     def _take(self, payloads: list[bytes]) -> None:
-        position = 0
+        framing, position = self._recorder.framing, 0
         for payload in payloads:
             self._recorder.message(self._connection, self._side, payload)
-            position = self._rest.find(payload, position) + len(payload)
-        if payloads:
-            comma = 1 if self._recorder.framing is NETSTRING else 0
-            del self._rest[: position + comma]
+            if framing is NETSTRING:
+                position += len(framing.encode(payload))
+            else:
+                # The other framings have several ways to write one payload.
+                position = self._rest.find(payload or b"\n\r\n", position) + len(payload or b"\n\r\n")
+        del self._rest[:position]
 
     def end(self) -> None:
         """Take note that nothing more comes."""

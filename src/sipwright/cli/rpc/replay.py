@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 from msgspec import UNSET
 
+from sipwright.cli.rpc.recording import Recorded
 from sipwright.errors import FramingParseError, JsonRpcParseError
 from sipwright.jsonrpc.framing import Framing
 from sipwright.jsonrpc.messages import (
@@ -32,7 +33,6 @@ from sipwright.jsonrpc.messages import (
     encode_error,
     encode_json,
 )
-from sipwright.cli.rpc.recording import Recorded
 
 Key: TypeAlias = tuple[str, str]
 """Method and params of a call, the params as a text that is the same for the same values; empty for none."""
@@ -142,7 +142,9 @@ class Replay:
         lines = [f"answered {self.answered} calls, took {self.notifications} notifications"]
         if self.unmatched:
             lines.append(f"{self.unmatched.total()} calls were not in the recording:")
-            lines += [f"  {count} x {method} {params}" for (method, params), count in self.unmatched.most_common(MAX_TOLD)]
+            lines += [
+                f"  {count} x {method} {params}" for (method, params), count in self.unmatched.most_common(MAX_TOLD)
+            ]
             if len(self.unmatched) > MAX_TOLD:
                 lines.append(f"  and {len(self.unmatched) - MAX_TOLD} others")
         return "\n".join(lines)
@@ -160,9 +162,7 @@ def match_answers(recorded: Iterable[Recorded]) -> dict[Key, list[Answer]]:
                 places[connection, message.id] = own, len(own), time
                 own.append(Answer(None, 0.0))
             elif side == "server" and message.method is None and message.id is not UNSET:
-                place = places.pop((connection, message.id), None) or places.pop(
-                    (connection, answer_id(message)), None
-                )
+                place = places.pop((connection, message.id), None) or places.pop((connection, answer_id(message)), None)
                 if place is not None:
                     own, index, asked = place
                     own[index] = Answer(_members(payload, message), time - asked)
@@ -183,8 +183,9 @@ def _members(payload: bytes, message: Message) -> dict[str, msgspec.Raw]:
         members.pop("id", None)
         # Each is a view of the payload otherwise.
         return {name: raw.copy() for name, raw in members.items()}
-    members = {"jsonrpc": message.jsonrpc, "result": message.result, "error": message.error}
-    return {name: raw.copy() for name, raw in members.items() if isinstance(raw, msgspec.Raw)}
+    # An element of a batch: what JSON-RPC knows of it.
+    known = (("jsonrpc", message.jsonrpc), ("result", message.result), ("error", message.error))
+    return {name: raw.copy() for name, raw in known if isinstance(raw, msgspec.Raw)}
 
 
 def key_of(message: Message) -> Key:

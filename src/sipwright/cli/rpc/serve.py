@@ -1,17 +1,11 @@
-"""`sipwright rpc`: JSON-RPC over TCP with netstrings from the command line, both sides of it.
-
-`call` makes one call and prints its result as JSON; `serve` makes the functions of a Python file callable. They are the
-quickest way to try a service without SIP, and SIP without having written a service.
-"""
+"""`sipwright rpc serve`: makes the functions of a Python file callable, or answers every method with its parameters."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import importlib.util
 import inspect
 import logging
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -22,129 +16,40 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from sipwright.errors import ArgumentError, CommandError, JsonParseError, RpcError
-from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_address
-from sipwright.jsonrpc.calls import PendingCall
-from sipwright.jsonrpc.client import Client
+from sipwright.cli.rpc.options import add_framing_argument, read_listen_address
+from sipwright.cli.rpc.streams import stop_signals
+from sipwright.errors import ArgumentError, CommandError
 from sipwright.jsonrpc.dispatch import Dispatcher
-from sipwright.jsonrpc.lenient import to_json
 from sipwright.jsonrpc.server import Server
+from sipwright.jsonrpc.tls import Tls
 
 DEFAULT_LISTEN = "127.0.0.1:9999"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `rpc call` and `rpc serve`."""
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
-    call = actions.add_parser(
-        "call",
-        help="call a method and print its result",
-        description="Call a method and print its result as JSON. Exit status 0 for a result, 1 for anything else.",
-    )
-    call.add_argument("server", metavar="HOST:PORT", help="where the service listens")
-    call.add_argument("method", metavar="METHOD")
-    call.add_argument(
-        "params",
-        metavar="PARAMS",
-        nargs="?",
-        default="",
-        help="an array or an object; written as in scripts, so {'id': 1234} will do",
-    )
-    call.add_argument("--notify", action="store_true", help="send a notification: no answer is awaited")
-    call.add_argument(
-        "--timeout", type=int, default=5000, metavar="MS", help="milliseconds to wait for the answer (default: 5000)"
-    )
-    call.set_defaults(action=call_method)
-    serve = actions.add_parser(
+def add_arguments(actions: Any) -> None:
+    """Declare the arguments of `rpc serve`."""
+    parser: argparse.ArgumentParser = actions.add_parser(
         "serve",
         help="serve the functions of a Python file",
         description="Serve the public functions of a Python file, plain and async ones, each under its own name. "
         "Parameters come by position or by name.",
     )
-    serve.add_argument("file", metavar="FILE.py", nargs="?", help="the file with the functions")
-    serve.add_argument("--echo", action="store_true", help="answer every method with its own parameters instead")
-    serve.add_argument(
+    parser.add_argument("file", metavar="FILE.py", nargs="?", help="the file with the functions")
+    parser.add_argument("--echo", action="store_true", help="answer every method with its own parameters instead")
+    parser.add_argument(
         "--listen",
-        default=DEFAULT_LISTEN,
-        metavar="HOST:PORT",
-        help=f"where to listen; port 0 takes a free one (default: {DEFAULT_LISTEN})",
+        action="append",
+        metavar="ADDRESS",
+        help="where to listen: HOST:PORT, tls:HOST:PORT or unix:/PATH; port 0 takes a free one; may be given several "
+        f"times (default: {DEFAULT_LISTEN})",
     )
-    serve.set_defaults(action=serve_functions)
-
-
-def main(options: argparse.Namespace) -> int:
-    """Run `rpc call` or `rpc serve`."""
-    status: int = asyncio.run(options.action(options))
-    return status
-
-
-# rpc call
-
-
-async def call_method(options: argparse.Namespace) -> int:
-    """Make one call or send one notification."""
-    server = _address(options.server)
-    params = _params(options.params)
-    if options.timeout < 1:
-        raise CommandError("--timeout is a number of milliseconds, at least 1")
-    # What the client has to say of the connection is part of the error below.
-    logging.getLogger("sipwright.jsonrpc").setLevel(logging.CRITICAL)
-    client = Client([ServerSpec(server, 1)], timeout=options.timeout / 1000, max_conn_attempts=0)
-    client.start()
-    try:
-        if options.notify:
-            await client.connected(client.timeout)
-            client.submit_notification(_encodable(options.method), params)
-            return 0
-        ended = asyncio.Event()
-        call = client.submit(_encodable(options.method), params, lambda *_: ended.set())
-        await ended.wait()
-        return _show_outcome(call)
-    except RpcError as error:
-        raise CommandError(f"{options.method}: {error}") from None
-    finally:
-        await client.close()
-
-
-def _show_outcome(call: PendingCall) -> int:
-    if call.result is not None:
-        print(call.result.decode("utf-8", "replace"))
-        return 0
-    if call.error is None:
-        raise CommandError(str(call.exception()))
-    # As the server wrote it, and on stderr: stdout has results only.
-    print(call.error.text.decode("utf-8", "replace"), file=sys.stderr)
-    return 1
-
-
-def _params(text: str) -> bytes | None:
-    try:
-        params = to_json(text)
-    except JsonParseError as error:
-        raise CommandError(f"PARAMS is not JSON: {error}") from None
-    if params and params[:1] not in (b"[", b"{"):
-        raise CommandError(f"PARAMS has to be an array or an object, such as [1, 2] or {{'id': 1}}, not {text}")
-    return params or None
-
-
-def _encodable(method: str) -> str:
-    # Arguments that are not in the locale's encoding have surrogates in them.
-    if not method.isprintable():
-        raise CommandError(f"METHOD is not a text: {method!r}")
-    return method
-
-
-def _address(text: str, any_port: bool = False) -> ServerAddress:
-    host, _, port = text.rpartition(":")
-    try:
-        if any_port and port == "0":
-            return ServerAddress(parse_address(f"{host}:1").host, 0)
-        return parse_address(text)
-    except ArgumentError as error:
-        raise CommandError(f"'{text}' is not HOST:PORT: {error.message}") from None
-
-
-# rpc serve
+    parser.add_argument("--token", metavar="TOKEN", help="let only clients in that have this token")
+    add_framing_argument(parser)
+    tls = parser.add_argument_group("for --listen tls:")
+    tls.add_argument("--cert", metavar="FILE", help="the certificate")
+    tls.add_argument("--key", metavar="FILE", help="its key, if it is not in the same file")
+    tls.add_argument("--cafile", metavar="FILE", help="let only clients in that have a certificate of this authority")
+    parser.set_defaults(action=serve_functions)
 
 
 class EchoDispatcher(Dispatcher):
@@ -159,11 +64,11 @@ class EchoDispatcher(Dispatcher):
 
 async def serve_functions(options: argparse.Namespace) -> int:
     """Serve until a signal comes."""
-    address = _address(options.listen, any_port=True)
+    addresses = [read_listen_address(text) for text in options.listen or [DEFAULT_LISTEN]]
     if options.echo == (options.file is not None):
         raise CommandError("name either a FILE.py with functions to serve, or --echo")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    server = Server()
+    server = Server(framing=options.framing, tls=_tls(options, addresses))
     if options.echo:
         server.dispatcher = EchoDispatcher()
         names = "echo of every method"
@@ -176,15 +81,32 @@ async def serve_functions(options: argparse.Namespace) -> int:
         for name, function in functions.items():
             server.add_method(name, function)
         names = ", ".join(functions)
-    await server.start(address.host, address.port)
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
-    print(f"ready on {ServerAddress(address.host, server.port)}: {names}", file=sys.stderr, flush=True)
-    await stopped.wait()
-    await server.close()
+    with stop_signals() as stopped:
+        try:
+            for address in addresses:
+                await server.listen(address)
+            places = ", ".join(map(str, server.addresses))
+            print(f"ready on {places}: {names}", file=sys.stderr, flush=True)
+            await stopped.wait()
+        finally:
+            await server.close()
     return 0
+
+
+def _tls(options: argparse.Namespace, addresses: list[str]) -> Tls | None:
+    is_wanted = any(address.startswith("tls:") for address in addresses)
+    if not (options.cert or options.key or options.cafile):
+        if is_wanted:
+            raise CommandError("to listen with TLS, name a certificate: --cert FILE [--key FILE]")
+        return None
+    if not is_wanted:
+        raise CommandError("--cert, --key and --cafile are for --listen tls:HOST:PORT")
+    try:
+        tls = Tls(certfile=options.cert, keyfile=options.key, cafile=options.cafile)
+        tls.server_context()
+    except ArgumentError as error:
+        raise CommandError(f"TLS: {error.message}") from None
+    return tls
 
 
 def load_file(path: Path) -> ModuleType:

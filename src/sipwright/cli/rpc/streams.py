@@ -12,6 +12,7 @@ from typing import Any
 
 from sipwright.errors import ArgumentError, CommandError
 from sipwright.jsonrpc.addresses import ServerAddress, parse_address
+from sipwright.jsonrpc.connecting import reason
 from sipwright.jsonrpc.tls import Tls
 
 Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
@@ -22,9 +23,7 @@ def os_path(address: ServerAddress) -> str:
     return f"\0{address.host[1:]}" if address.host.startswith("@") else address.host
 
 
-async def open_stream(
-    address: ServerAddress, tls: Tls | None
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def open_stream(address: ServerAddress, tls: Tls | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to an address of the kinds tcp, tls and unix. Raises OSError."""
     if address.kind == "unix":
         return await asyncio.open_unix_connection(os_path(address))
@@ -72,8 +71,7 @@ async def _listen(text: str, tls: Tls | None, accepted: Any) -> tuple[asyncio.Se
         context = _context(text, tls) if address.kind == "tls" else None
         server = await asyncio.start_server(accepted, address.host, 0 if is_any_port else address.port, ssl=context)
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise CommandError(f"cannot listen on {text}: {reason}") from None
+        raise CommandError(f"cannot listen on {text}: {reason(error)}") from None
     port = server.sockets[0].getsockname()[1]
     return server, ServerAddress(address.host, port, address.kind)
 
