@@ -49,16 +49,11 @@ def test_bench_calls_for_so_long_on_several_connections(command: Command, rpc: F
 def test_bench_never_has_more_calls_in_flight_than_it_may(command: Command, rpc: FakeRpcServer) -> None:
     rpc.hold = 5  # answers only leave five at a time
     rpc.on("get", result(1))
-    told = figures(
-        command(
-            "rpc", "bench", rpc.address, "get", "--calls", "50", "--outstanding", "5", "--json", "--timeout", "2000"
-        )
-    )
+    bench = ["rpc", "bench", rpc.address, "get", "--json"]
+    told = figures(command(*bench, "--calls", "50", "--outstanding", "5", "--timeout", "2000"))
     assert told["results"] == 50
     # With one call less in flight there would never be five answers.
-    told = figures(
-        command("rpc", "bench", rpc.address, "get", "--calls", "4", "--outstanding", "4", "--json", "--timeout", "50")
-    )
+    told = figures(command(*bench, "--calls", "4", "--outstanding", "4", "--timeout", "50"))
     assert told["timeouts"] == 4
 
 

@@ -101,37 +101,11 @@ def test_a_document_without_methods_says_so() -> None:
     assert describe({"methods": []}) == "a service\n\nno methods"
 
 
+WORDS = "name params schema result errors $ref required type items enum anyOf properties schemas description summary"
+KEYS = st.text(max_size=5) | st.sampled_from([*WORDS.split(), "prefixItems", "additionalProperties"])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.text(max_size=5)
-            | st.sampled_from(
-                [
-                    "name",
-                    "params",
-                    "schema",
-                    "result",
-                    "errors",
-                    "$ref",
-                    "required",
-                    "type",
-                    "items",
-                    "enum",
-                    "anyOf",
-                    "properties",
-                    "schemas",
-                    "description",
-                    "summary",
-                    "prefixItems",
-                    "additionalProperties",
-                ]
-            ),
-            inner,
-            max_size=4,
-        )
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=20,
 )
 

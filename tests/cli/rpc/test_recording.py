@@ -18,7 +18,7 @@ MESSAGE = b'{"id":1,"jsonrpc":"2.0","method":"add","params":[1.10, 2]}'
 def recorded(*pieces: bytes, framing: Framing = NETSTRING) -> tuple[list[dict[str, Any]], bytes]:
     """Record what a client sends in pieces; return the lines behind the first one, parsed, and all as they are."""
     file = io.BytesIO()
-    tap = Tap(Recorder(file, framing, "127.0.0.1:1"), 3, "client")  # type: ignore[arg-type]  a file in memory
+    tap = Tap(Recorder(file, framing, "127.0.0.1:1"), 3, "client")
     for piece in pieces:
         tap.feed(piece)
     tap.end()
@@ -107,5 +107,5 @@ def test_a_file_that_is_no_recording_is_explained(tmp_path: Path, content: str, 
 
 
 def test_a_file_that_is_not_there_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match="cannot read .*: No such file"):
+    with pytest.raises(CommandError, match=r"cannot read .*: No such file"):
         read_recording(tmp_path / "none")

@@ -23,9 +23,8 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from io import RawIOBase
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -37,6 +36,14 @@ VERSION = 1
 # What is larger is no message: the proxy passes it on, and the recording has it as bytes.
 MAX_SIZE = 1 << 26
 
+
+class SupportsWrite(Protocol):
+    """Where a recording is written to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write bytes."""
+
+
 Side = Literal["client", "server"]
 
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
@@ -45,7 +52,7 @@ _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 class Recorder:
     """Writes a recording. `messages` and `faults` count what was written."""
 
-    def __init__(self, file: RawIOBase, framing: Framing, to: str) -> None:
+    def __init__(self, file: SupportsWrite, framing: Framing, to: str) -> None:
         self.framing = framing
         self.messages = 0
         self.faults = 0
