@@ -7,7 +7,7 @@ places, `_answered` (the call named routes) and `_answered_in_place` (`jsonrpc_c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -15,13 +15,12 @@ from sipwright.errors import ArgumentError, JsonParseError
 from sipwright.jsonrpc.addresses import ServerSpec, parse_group, parse_servers
 from sipwright.jsonrpc.messages import Error
 from sipwright.jsonrpc.resulttext import member_text
-from sipwright.jsonrpc.template import Template, compile_template
-from sipwright.lang.namespace import ParamKind, Part, Route, Value, Variable
+from sipwright.lang.namespace import ParamKind, Route, Value, Variable
 from sipwright.script.context import Context
 from sipwright.script.kinds import RouteName, Str, WritableVariable
 from sipwright.script.module import Module, Param, VariableUse, function, pvar_factory
+from sipwright.script.rpc import Params, ParamsText, RpcSuspension
 from sipwright.script.services import Services
-from sipwright.script.suspend import Suspension
 
 
 class CallOptions:
@@ -65,54 +64,20 @@ def parse_options(value: Value) -> CallOptions:
     return options
 
 
-class ParamsText:
-    """The params argument as one place of the script has it: compiled once, filled at each call."""
-
-    __slots__ = ("_constant", "_getters", "_parts", "_strict", "_template")
-
-    def __init__(self, parts: Sequence[Part], *, strict: bool = False) -> None:
-        self._parts = parts
-        self._template: Template = compile_template(parts, strict=strict)
-        self._constant = self._template.constant
-        self._getters = tuple(slot.get for slot in self._template.slots if isinstance(slot, Variable))
-        self._strict: ParamsText | None = self if strict else None
-
-    def fill(self, context: Context) -> bytes:
-        """Return the params as strict JSON, empty for none. ArgumentError, JsonParseError: a value does not fit."""
-        if self._constant is not None:
-            return self._constant
-        return self._template.fill([get(context) for get in self._getters])
-
-    def strict(self) -> ParamsText:
-        """Return the same params read as strict JSON."""
-        if self._strict is None:
-            self._strict = ParamsText(self._parts, strict=True)
-        return self._strict
-
-
-def prepare_params(parts: Sequence[Part]) -> ParamsText:
-    """Compile a params argument. ArgumentError: it is no JSON; the offset is its place in the argument."""
-    try:
-        return ParamsText(parts)
-    except JsonParseError as error:
-        raise ArgumentError(f"bad JSON-RPC parameters: {error.message}", error.offset) from None
-
-
-Params = Annotated[ParamsText, ParamKind("params", "JSON, in a string", prepare=prepare_params)]
 Options = Annotated[CallOptions, ParamKind("options", "options like timeout=500;retry=1", convert=parse_options)]
 
 NO_OPTIONS = CallOptions()
 
 
-class RpcSuspension(Suspension):
-    """A transaction that waits for an answer, and what to do with it."""
+class RoutedCall(RpcSuspension):
+    """A transaction that waits for an answer, and the routes that it goes on in; none for a call in place."""
 
-    __slots__ = ("call", "error_route", "module", "result", "return_route")
+    __slots__ = ("error_route", "return_route")
 
     def __init__(
         self,
         context: Context,
-        module: Jsonrpc,
+        services: Services,
         return_route: Route | None,
         error_route: Route | None,
         result: Variable,
@@ -122,24 +87,11 @@ class RpcSuspension(Suspension):
         self.ended = False
         self.sweep = 0
         self.coroutine = None
-        self.module = module
+        self.services = services
         self.return_route = return_route
         self.error_route = error_route
         self.result = result
         self.call: Any = None
-
-    def abandoned(self) -> None:
-        """Give the call up: its answer will be counted as late."""
-        call = self.call
-        if call is not None:
-            trace = self.module.services.trace
-            if trace is not None:
-                trace(
-                    "rpc_cancelled",
-                    self.context,
-                    {"call": call, "server": call.server, "id": getattr(call, "id", None)},
-                )
-            call.cancel()
 
 
 def _take_servers(_module: Jsonrpc, text: str) -> None:
@@ -187,10 +139,10 @@ class Jsonrpc(Module):
             max_conn_attempts=self.max_conn_attempts,
             reconnect_interval=self.reconnect_interval / 1000,
             max_pending=self.max_pending,
+            retry_lost=True,
         )
         self._client.start()
         services.add_statistics(self._statistics)
-        self._handling = services.handling
         self._suspend = services.suspend
         self._resume = services.resume
         self._submit = self._client.submit
@@ -243,7 +195,7 @@ class Jsonrpc(Module):
             return -1
         return self._ask(
             "jsonrpc_request",
-            RpcSuspension(ctx, self, return_route, error_route, result),
+            RoutedCall(ctx, self.services, return_route, error_route, result),
             method,
             data,
             options,
@@ -256,7 +208,7 @@ class Jsonrpc(Module):
     ) -> int:
         """Ask, and go on at the next statement: 1 a result, -1 an error answer, -2 timeout, -3 failure."""
         data = self._fill("jsonrpc_call", ctx, params, options)
-        suspension = RpcSuspension(ctx, self, None, None, result)
+        suspension = RoutedCall(ctx, self.services, None, None, result)
         if data is None or self._ask("jsonrpc_call", suspension, method, data, options, self._answered_in_place) != 0:
             # Not what an earlier call has left there.
             assert result.set is not None  # checked at load
@@ -292,7 +244,7 @@ class Jsonrpc(Module):
             return None
 
     def _ask(
-        self, function_name: str, suspension: RpcSuspension, method: str, data: bytes, options: CallOptions, done: Any
+        self, function_name: str, suspension: RoutedCall, method: str, data: bytes, options: CallOptions, done: Any
     ) -> int:
         if not self._suspend(suspension):
             if suspension.context.overloaded:
@@ -315,43 +267,33 @@ class Jsonrpc(Module):
             return self._refused(function_name, str(error))
         return 0
 
-    def _answered(self, suspension: RpcSuspension, outcome: Any) -> None:
+    def _answered(self, suspension: RoutedCall, outcome: Any) -> None:
         status = self._store(suspension, outcome)
         if status is not None:
             self._resume(suspension, suspension.return_route if status == "ok" else suspension.error_route)  # type: ignore[arg-type]
 
-    def _answered_in_place(self, suspension: RpcSuspension, outcome: Any) -> None:
+    def _answered_in_place(self, suspension: RoutedCall, outcome: Any) -> None:
         status = self._store(suspension, outcome)
         if status is not None:
             self._resume(suspension, _IN_PLACE[status])
 
-    def _store(self, suspension: RpcSuspension, outcome: Any) -> str | None:
+    def _store(self, suspension: RoutedCall, outcome: Any) -> str | None:
         """Store the result, or the text of what happened instead, and return the status; None: nothing is to go on."""
         if suspension.ended:
             return None
-        handling = self._handling
-        handling.context = ctx = suspension.context
-        try:
-            status: str = outcome.status
-            if status == "ok":
-                text = member_text(outcome.result)
-            elif status == "error":
-                text = outcome.error.text.decode("utf-8", "surrogateescape")
-            else:
-                text = status
-            if self._keeps_outcome:
-                if ctx.extra is None:
-                    ctx.extra = {}
-                ctx.extra["jsonrpc"] = outcome
-            set_result = suspension.result.set
-            assert set_result is not None  # checked at load
-            set_result(ctx, text)
-        except Exception as error:  # the boundary to the variable's module
-            self.services.fail(suspension, error)
-            return None
-        finally:
-            handling.context = None
-        return status
+        status: str = outcome.status
+        if status == "ok":
+            text = member_text(outcome.result)
+        elif status == "error":
+            text = outcome.error.text.decode("utf-8", "surrogateescape")
+        else:
+            text = status
+        if self._keeps_outcome:
+            ctx = suspension.context
+            if ctx.extra is None:
+                ctx.extra = {}
+            ctx.extra["jsonrpc"] = outcome
+        return status if suspension.give(text) else None
 
     def _refused(self, function_name: str, why: str) -> int:
         self.services.log.error("%s: %s", function_name, why)

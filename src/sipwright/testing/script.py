@@ -79,9 +79,11 @@ class ScriptedCall:
         "started",
         "status",
         "timer",
+        "watch",
     )
 
     def __init__(self, method: str, done: Callable[[Any, Any], object], argument: Any, started: float) -> None:
+        self.watch: Callable[..., object] | None = None
         self.method = method
         self.done = done
         self.argument = argument
@@ -99,6 +101,8 @@ class ScriptedCall:
         if self.status is None:
             self.status = "cancelled"
             self.timer.cancel()
+            if self.watch is not None:
+                self.watch("cancelled", self, self.server, None)
 
 
 class ScriptedClient:
@@ -114,6 +118,7 @@ class ScriptedClient:
         self.calls: list[tuple[str, Any]] = []
         self.notifications: list[tuple[str, Any]] = []
         self.pending: dict[ScriptedCall, None] = {}
+        self.watch: Callable[..., object] | None = None
 
     def start(self) -> None:
         """Do nothing: there is nobody to connect to."""
@@ -135,6 +140,7 @@ class ScriptedClient:
         self.calls.append((method, decoded))
         call = ScriptedCall(method, done, argument, self._clock.now)
         call.timer = self._clock.start_timer(timeout, self._time_over, call)
+        call.watch = self.watch
         self.pending[call] = None
         answer = self._answer(method, decoded)
         if answer is not NoAnswer.TIMEOUT:

@@ -19,7 +19,7 @@ from msgspec import UNSET, Raw, UnsetType
 from sipwright.cli.rpc.options import add_framing_argument, read_listen_address
 from sipwright.cli.rpc.streams import stop_signals
 from sipwright.errors import ArgumentError, CommandError
-from sipwright.jsonrpc.dispatch import Dispatcher
+from sipwright.jsonrpc.dispatch import Dispatcher, Method
 from sipwright.jsonrpc.server import Server
 from sipwright.jsonrpc.tls import Tls
 
@@ -52,14 +52,28 @@ def add_arguments(actions: Any) -> None:
     parser.set_defaults(action=serve_functions)
 
 
+class EchoMethod(Method):
+    """Returns its parameters."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None)
+
+    def invoke(self, params: Raw | UnsetType, connection: Any = None) -> Any:  # noqa: ARG002  asked by nobody
+        """Return the parameters, None for none."""
+        return None if params is UNSET else msgspec.Raw(bytes(params))
+
+
 class EchoDispatcher(Dispatcher):
     """Has every method: the result is the parameters."""
 
     __slots__ = ()
 
-    def call(self, name: str, params: Raw | UnsetType) -> Any:  # noqa: ARG002  every name is the same
-        """Return the parameters, None for none."""
-        return None if params is UNSET else msgspec.Raw(bytes(params))
+    def __init__(self) -> None:
+        super().__init__()
+        method = EchoMethod()
+        self.find = lambda _name: method
 
 
 async def serve_functions(options: argparse.Namespace) -> int:
