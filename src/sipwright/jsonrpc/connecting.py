@@ -22,6 +22,8 @@ from sipwright.jsonrpc.tls import Tls
 CONNECT_TIMEOUT = 3.0
 # Seconds until the next address is tried beside one that has not answered yet (RFC 8305 section 8).
 STAGGER = 0.25
+# Seconds of silence after which TCP asks whether the other machine still lives.
+KEEP_ALIVE = 10
 # Milliseconds after which a connection whose data is not acknowledged is lost: a machine without power says nothing.
 USER_TIMEOUT = 20_000
 
@@ -37,8 +39,12 @@ async def connect(
     address: ServerAddress,
     make: Callable[[], asyncio.Protocol],
     tls: Tls | None,
+    *,
+    keep_alive: int = KEEP_ALIVE,
 ) -> None:
     """Connect to a server of the kind tcp, tls or unix, and let `make()` have the connection.
+
+    After `keep_alive` seconds of silence TCP asks whether the other machine lives, and again after each half of them.
 
     Raises OSError, or ValueError for an address that cannot be one, such as a name that IDNA does not know.
     """
@@ -46,7 +52,7 @@ async def connect(
         sock = await _connected(loop, (socket.AF_UNIX, socket.SOCK_STREAM, 0, "", _path(address.host)))
     else:
         sock = await connect_host(loop, address.host, address.port)
-        _keep_alive(sock)
+        _keep_alive(sock, keep_alive)
     # From here on the transport owns the socket, also when this task is cancelled.
     if address.kind == "tls":
         assert tls is not None  # the pool sees to that
@@ -131,9 +137,11 @@ async def _connected(loop: asyncio.AbstractEventLoop, address: AddressInfo) -> s
     return sock
 
 
-def _keep_alive(sock: socket.socket) -> None:
+def _keep_alive(sock: socket.socket, seconds: int) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_USER_TIMEOUT", USER_TIMEOUT)):
+    timeout = max(USER_TIMEOUT, 2000 * seconds)
+    interval = max(seconds // 2, 1)
+    for name, value in (("TCP_KEEPIDLE", seconds), ("TCP_KEEPINTVL", interval), ("TCP_USER_TIMEOUT", timeout)):
         # Linux has them; what another system lacks it does in its own time.
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

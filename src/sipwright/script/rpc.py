@@ -29,6 +29,11 @@ class ParamsText:
         self._getters = tuple(slot.get for slot in self._template.slots if isinstance(slot, Variable))
         self._strict: ParamsText | None = self if strict else None
 
+    @property
+    def constant(self) -> bytes | None:
+        """The params as strict JSON where they have no variables, empty for none; None: they have."""
+        return self._constant
+
     def fill(self, context: Context) -> bytes:
         """Return the params as strict JSON, empty for none. ArgumentError, JsonParseError: a value does not fit."""
         if self._constant is not None:

@@ -16,6 +16,7 @@ from sipwright.jsonrpc.addresses import ServerSpec, parse_group, parse_servers
 from sipwright.jsonrpc.messages import Error
 from sipwright.jsonrpc.resulttext import member_text
 from sipwright.lang.namespace import ParamKind, Route, Value, Variable
+from sipwright.modules.jsonrpc.commands import ServerCommands
 from sipwright.script.context import Context
 from sipwright.script.kinds import RouteName, Str, WritableVariable
 from sipwright.script.module import Module, Param, VariableUse, function, pvar_factory
@@ -142,6 +143,7 @@ class Jsonrpc(Module):
             retry_lost=True,
         )
         self._client.start()
+        ServerCommands(services, self._client, {"": parse_servers(self.servers), **self.groups})
         services.add_statistics(self._statistics)
         self._suspend = services.suspend
         self._resume = services.resume
