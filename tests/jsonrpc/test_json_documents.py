@@ -19,7 +19,7 @@ from sipwright.jsonrpc.client import Client
 from sipwright.jsonrpc.lenient import to_json
 from sipwright.jsonrpc.server import Server
 from sipwright.jsonrpc.template import compile_template
-from tests.jsonrpc.wire import Wire, connected, listening
+from tests.jsonrpc.bytewire import Wire, connected, listening
 
 
 class Document(NamedTuple):

@@ -20,7 +20,7 @@ from sipwright.errors import RpcConnectionError
 from sipwright.jsonrpc.client import Client
 from sipwright.jsonrpc.server import Server
 from sipwright.netstring import encode
-from tests.jsonrpc.wire import Wire, connected, listening
+from tests.jsonrpc.bytewire import Wire, connected, listening
 
 LIMIT = 1000
 PARSE_ERROR = -32700

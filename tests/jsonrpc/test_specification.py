@@ -16,7 +16,7 @@ import pytest
 from sipwright.errors import RpcAnswerError, RpcTimeoutError
 from sipwright.jsonrpc.client import Client
 from sipwright.jsonrpc.server import Server
-from tests.jsonrpc.wire import Wire, connected, listening
+from tests.jsonrpc.bytewire import Wire, connected, listening
 
 
 class Example(NamedTuple):

@@ -1,104 +1,87 @@
-"""The other end of a connection, as bytes: a client and a server that send what is written and show what came."""
+"""The other end of a server under test: payloads as they are written and as they come."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+import json
+import ssl
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sipwright.netstring import Decoder, encode
+from sipwright.jsonrpc.addresses import ServerAddress
+from sipwright.jsonrpc.framing import NETSTRING, Framing
+from sipwright.jsonrpc.server import Server
 
 
-class Wire(asyncio.Protocol):
-    """A connection to one of our servers, or of one of our clients. What came before its end is never lost."""
+class Wire:
+    """A client that sends payloads as they are written and reads payloads as they come."""
 
-    transport: asyncio.Transport
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, framing: Framing = NETSTRING
+    ) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._encode = framing.encode
+        self._decoder = framing.decoder(1 << 20)
+        self._read: list[bytes] = []
 
-    def __init__(self, made: Callable[[Wire], object] = lambda wire: None) -> None:
-        self.is_ended = False
-        self._made = made
-        self._decoder = Decoder()
-        self._payloads: list[bytes] = []
-        self._changed = asyncio.Event()
+    def send(self, *payloads: str | bytes) -> None:
+        data = [payload.encode() if isinstance(payload, str) else payload for payload in payloads]
+        self.writer.write(b"".join(self._encode(one) for one in data))
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self._made(self)
-
-    def data_received(self, data: bytes) -> None:
-        self._payloads += self._decoder.feed(data)
-        self._changed.set()
-
-    def eof_received(self) -> bool:
-        self.is_ended = True
-        self._changed.set()
-        return True
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        self.is_ended = True
-        self._changed.set()
-
-    def send(self, *payloads: bytes) -> None:
-        """Send payloads as netstrings."""
-        self.write(b"".join(encode(payload) for payload in payloads))
-
-    def write(self, data: bytes) -> None:
-        """Send bytes as they are; they are lost when the connection has ended."""
-        if not self.is_ended:
-            self.transport.write(data)
-
-    async def write_by_bytes(self, data: bytes) -> None:
-        """Send bytes as they are, each in a segment of its own."""
-        for index in range(len(data)):
-            self.write(data[index : index + 1])
-            # It has left (asyncio sets TCP_NODELAY), and what is in the same loop reads it now.
-            await asyncio.sleep(0)
-
-    async def receive(self) -> bytes:
-        """Return the next payload. Raises EOFError when the other end has closed the connection."""
-        async with asyncio.timeout(5):
-            while not self._payloads:
-                if self.is_ended:
+    async def receive(self) -> Any:
+        async with asyncio.timeout(2):
+            while not self._read:
+                data = await self.reader.read(65536)
+                if not data:
                     raise EOFError
-                self._changed.clear()
-                await self._changed.wait()
-        return self._payloads.pop(0)
+                self._read += self._decoder.feed(data)
+        return json.loads(self._read.pop(0))
 
-    async def rest(self) -> list[bytes]:
-        """Return all payloads up to the end of the connection."""
-        payloads = []
-        with contextlib.suppress(EOFError):
-            while True:
-                payloads.append(await self.receive())
-        return payloads
+    async def nothing_comes(self) -> bool:
+        """True when the answer to a request that is made now is the next that comes."""
+        self.send('{"jsonrpc":"2.0","method":"ping","id":"sync"}')
+        answer = await self.receive()
+        return isinstance(answer, dict) and answer["id"] == "sync"
+
+    async def ask(self, method: str, params: Any = None, request_id: Any = 1) -> Any:
+        """Call a method and return the whole answer, which is the next that comes."""
+        request = {"jsonrpc": "2.0", "method": method, "params": params, "id": request_id}
+        self.send(json.dumps({name: value for name, value in request.items() if name != "params" or value is not None}))
+        return await self.receive()
+
+    def tell(self, method: str, params: Any) -> None:
+        """Send a notification."""
+        self.send(json.dumps({"jsonrpc": "2.0", "method": method, "params": params}))
+
+    async def is_closed(self) -> bool:
+        """True when the server disconnects and sends nothing before."""
+        try:
+            async with asyncio.timeout(2):
+                return await self.reader.read(65536) == b""
+        except ConnectionError:
+            return True
 
 
-@contextlib.asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Wire]:
-    """Connect to a server on loopback."""
-    _, wire = await asyncio.get_running_loop().create_connection(Wire, "127.0.0.1", port)
-    try:
-        yield wire
-    finally:
-        wire.transport.abort()
+async def connect(
+    address: ServerAddress, framing: Framing = NETSTRING, context: ssl.SSLContext | None = None, host: str | None = None
+) -> Wire:
+    if address.kind == "unix":
+        path = "\0" + address.host[1:] if address.host.startswith("@") else address.host
+        return Wire(*await asyncio.open_unix_connection(path), framing)
+    opened = asyncio.open_connection(address.host, address.port, ssl=context, server_hostname=host)
+    return Wire(*await opened, framing)
 
 
-@contextlib.asynccontextmanager
-async def listening() -> AsyncIterator[tuple[int, Callable[[], Coroutine[Any, Any, Wire]]]]:
-    """Listen on loopback; give the port, and a function that waits for the next connection."""
-    accepted: asyncio.Queue[Wire] = asyncio.Queue()
-    wires: list[Wire] = []
+def serve(server: Server, test: Callable[[Wire], Awaitable[object]], seconds: float = 10.0) -> None:
+    """Run a test against a server, with one client that is connected."""
 
-    def accept(wire: Wire) -> None:
-        wires.append(wire)
-        accepted.put_nowait(wire)
+    async def main() -> None:
+        async with server:
+            wire = await connect(server.addresses[0])
+            try:
+                await test(wire)
+            finally:
+                wire.writer.close()
 
-    server = await asyncio.get_running_loop().create_server(lambda: Wire(accept), "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1], accepted.get
-    finally:
-        server.close()
-        for wire in wires:
-            wire.transport.abort()
+    asyncio.run(asyncio.wait_for(main(), seconds))

@@ -8,7 +8,7 @@ from typing import Any
 from sipwright.cli.rpc.recording import Recorded, Side
 from sipwright.cli.rpc.replay import Answer, Replay, match_answers
 from sipwright.jsonrpc.framing import NETSTRING
-from tests.jsonrpc.wire import Wire, connected
+from tests.jsonrpc.bytewire import Wire, connected
 
 
 def line(time: float, side: Side, text: str, connection: int = 1) -> Recorded:
