@@ -85,7 +85,10 @@ route[SCENARIO] {
 def jsonrpcc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KamailioProcess]:
     require_kamailio_module("jsonrpcc")
     directory = tmp_path_factory.mktemp("jsonrpcc")
-    with OurService(directory) as service, KamailioProcess(script(JSONRPCC_ROUTES, service.port), directory) as kamailio:
+    with (
+        OurService(directory) as service,
+        KamailioProcess(script(JSONRPCC_ROUTES, service.port), directory) as kamailio,
+    ):
         wait_until_asked(kamailio, "first")
         yield kamailio
 
@@ -106,15 +109,6 @@ def test_jsonrpcc_gets_the_errors_of_our_server(jsonrpcc: KamailioProcess) -> No
     assert result(reply) == {"code": 404, "message": "no such user", "data": {"name": "missing"}}
 
 
-def test_jsonrpcc_runs_into_its_own_timeout_beside_other_calls(jsonrpcc: KamailioProcess) -> None:
-    with SipClient(jsonrpcc.address) as client:
-        client.send(client.build("OPTIONS", user="slow"))
-        # Answered while the slow one is under way, on the same connection.
-        assert ask(jsonrpcc, "petros").status == 200
-        reply = client.replies()[-1]
-    assert (reply.status, reply.header("X-Result")) == (500, "timeout")
-
-
 def test_notifications_of_jsonrpcc_reach_our_server(jsonrpcc: KamailioProcess) -> None:
     assert ask(jsonrpcc, "note").status == 200
     counts: Any = {}
@@ -133,6 +127,20 @@ def test_many_transactions_of_jsonrpcc_each_get_their_own_answer(jsonrpcc: Kamai
             client.send(client.build("OPTIONS", user=user))
         for user, client in clients.items():
             assert result(client.replies()[-1])["name"] == user
+
+
+def test_jsonrpcc_runs_into_its_own_timeout_beside_other_calls(tmp_path: Path) -> None:
+    require_kamailio_module("jsonrpcc")
+    service = OurService(tmp_path)
+    # By itself, and over before the answer comes: jsonrpcc dies of a late answer.
+    with service, KamailioProcess(script(JSONRPCC_ROUTES, service.port), tmp_path) as kamailio:
+        wait_until_asked(kamailio, "first")
+        with SipClient(kamailio.address) as client:
+            client.send(client.build("OPTIONS", user="slow"))
+            # Answered while the slow one is under way, on the same connection.
+            assert ask(kamailio, "petros").status == 200
+            reply = client.replies()[-1]
+        assert (reply.status, reply.header("X-Result")) == (500, "timeout")
 
 
 # janssonrpcc
@@ -185,7 +193,10 @@ route[ANSWERED] {{
 def janssonrpcc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KamailioProcess]:
     require_kamailio_module("janssonrpcc")
     directory = tmp_path_factory.mktemp("janssonrpcc")
-    with OurService(directory) as service, KamailioProcess(JANSSONRPCC.format(port=service.port), directory) as kamailio:
+    with (
+        OurService(directory) as service,
+        KamailioProcess(JANSSONRPCC.format(port=service.port), directory) as kamailio,
+    ):
         wait_until_asked(kamailio, "first")
         yield kamailio
 

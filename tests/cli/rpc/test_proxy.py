@@ -231,11 +231,11 @@ def test_unix_sockets_tls_and_other_framings_pass_through_too(
     own = ["--cert", str(server.certfile), "--key", str(server.keyfile)]
     listen_own = ["--listen-cert", str(server.certfile), "--listen-key", str(server.keyfile)]
     lines = ["--framing", "newline"]
-    service = start("rpc", "serve", "--echo", "--listen", "tls:localhost:0", *own, *lines)
+    service = start("rpc", "serve", "--echo", "--listen", "tls:127.0.0.1:0", *own, *lines)
     address = service.wait_for(r"ready on (\S+):")[1]
     unix = f"unix:{tmp_path}/socket"
     inner = Recording(start, address, tmp_path / "inner", "--cafile", ca, *lines, listen=unix)
-    outer = Recording(start, unix, tmp_path / "outer", *listen_own, *lines, listen="tls:localhost:0")
+    outer = Recording(start, unix, tmp_path / "outer", *listen_own, *lines, listen="tls:127.0.0.1:0")
     output = command("rpc", "call", outer.address, "echo", "[1, 2]", "--cafile", ca, *lines)
     assert (output.out, output.err) == ("[1,2]\n", "")
     for recording in (outer, inner):
@@ -252,7 +252,7 @@ def test_unix_sockets_tls_and_other_framings_pass_through_too(
         (["--listen", "127.0.0.1:0"], "name either --to ADDRESS and --record FILE, or --replay FILE"),
         (["--listen", "127.0.0.1:0", "--to", "127.0.0.1:1"], "name either --to ADDRESS and --record FILE"),
         (["--listen", "x", "--to", "127.0.0.1:1", "--record", "f"], "'x' is no address to listen on"),
-        (["--listen", "srv:_a._tcp.b", "--to", "127.0.0.1:1", "--record", "f"], "a name of DNS"),
+        (["--listen", "srv:_a._tcp.b", "--to", "127.0.0.1:1", "--record", "f"], "nobody listens on srv records"),
         (["--listen", "127.0.0.1:0", "--to", "x", "--record", "f"], "'x' is no address of a service"),
         (["--listen", "127.0.0.1:0", "--to", "srv:_a._tcp.b", "--record", "f"], "--to needs one service"),
         (

@@ -46,36 +46,50 @@ def test_serve_listens_on_several_addresses_in_any_framing(
     command: Command, start: Start, certificates: Certificates, tmp_path: Path
 ) -> None:
     own = ["--cert", str(certificates.server.certfile), "--key", str(certificates.server.keyfile)]
-    listen = ["--listen", "[::1]:0", "--listen", f"unix:{tmp_path}/socket", "--listen", "tls:localhost:0"]
-    process = start("rpc", "serve", "--echo", *listen, *own, "--framing", "content-length")
-    tcp, unix, tls = process.wait_for(r"ready on (\S+), (\S+), (\S+): echo")[1:4]
+    listen = ["--listen", "[::1]:0", "--listen", f"unix:{tmp_path}/socket", "--listen", "tls:127.0.0.1:0"]
+    framed = ["--framing", "content-length"]
+    process = start("rpc", "serve", "--echo", *listen, *own, *framed)
+    tcp, unix, tls = process.wait_for(r"ready on (\S+), (\S+), (\S+): echo").groups()
     assert (tcp.startswith("[::1]:"), unix, tls.startswith("tls:")) == (True, f"unix:{tmp_path}/socket", True)
     for address in (tcp, unix):
-        assert command("rpc", "call", address, "a", "[1]", "--framing", "content-length").out == "[1]\n"
-    framed = ["--framing", "content-length"]
+        assert command("rpc", "call", address, "a", "[1]", *framed).out == "[1]\n"
     assert command("rpc", "call", tls, "a", "[1]", *framed, "--cafile", str(certificates.ca)).out == "[1]\n"
     assert command("rpc", "call", tls, "a", "[1]", *framed, "--insecure").out == "[1]\n"
     output = command("rpc", "call", tls, "a", "[1]", *framed)
     assert output.status == 1
     assert "certificate" in output.err
-    assert process.signal(signal.SIGTERM) is None
+    process.signal(signal.SIGTERM)
     assert process.wait() == 0
     assert not (tmp_path / "socket").exists()
 
 
-def test_serve_lets_in_only_those_with_a_certificate_or_token(
+def test_serve_lets_in_only_those_with_the_token(command: Command, start: Start) -> None:
+    process = start("rpc", "serve", "--echo", "--listen", "127.0.0.1:0", "--token", "secret")
+    address = process.wait_for(r"ready on (\S+):")[1]
+    call = ["rpc", "call", address, "a", "[1]"]
+    assert command(*call, "--token", "secret").out == "[1]\n"
+    assert f"{address} does not take the token" in command(*call, "--token", "wrong").err
+    assert "Not authenticated" in command(*call).err
+    bench = ["rpc", "bench", address, "a", "[1]", "--calls", "20", "--connections", "2"]
+    assert command(*bench, "--token", "secret").status == 0
+    assert command(*bench).status == 1
+
+
+def test_a_token_that_a_service_does_not_ask_for_is_told(command: Command, rpc: FakeRpcServer) -> None:
+    output = command("rpc", "call", rpc.address, "a", "--token", "secret")
+    assert (output.status, output.out) == (1, "")
+    assert f"{rpc.address} asks for no token: it has no method rpc.auth" in output.err
+
+
+def test_serve_lets_in_only_those_with_a_certificate(
     command: Command, start: Start, certificates: Certificates
 ) -> None:
     server, client, ca = certificates.server, certificates.client, str(certificates.ca)
     own = ["--cert", str(server.certfile), "--key", str(server.keyfile), "--cafile", ca]
-    process = start("rpc", "serve", "--echo", "--listen", "tls:localhost:0", *own, "--token", "secret")
-    address = process.wait_for(r"ready on (\S+):")[1]
-    call = ["rpc", "call", address, "a", "[1]", "--cafile", ca, "--timeout", "2000"]
-    with_certificate = ["--cert", str(client.certfile), "--key", str(client.keyfile)]
-    assert command(*call, *with_certificate, "--token", "secret").out == "[1]\n"
-    assert command(*call, *with_certificate, "--token", "wrong").status == 1
-    assert command(*call, *with_certificate).status == 1
-    assert command(*call, "--token", "secret").status == 1
+    process = start("rpc", "serve", "--echo", "--listen", "tls:127.0.0.1:0", *own)
+    call = ["rpc", "call", process.wait_for(r"ready on (\S+):")[1], "a", "[1]", "--cafile", ca, "--timeout", "2000"]
+    assert command(*call, "--cert", str(client.certfile), "--key", str(client.keyfile)).out == "[1]\n"
+    assert command(*call).status == 1
 
 
 @pytest.mark.parametrize(
@@ -104,7 +118,7 @@ def test_serve_explains_what_is_wrong_with_the_file(command: Command, file: Path
         (["/"], "/ is not a Python file"),
         (["/etc/passwd"], "/etc/passwd is not a Python file"),
         (["--echo", "--listen", "x"], "'x' is no address to listen on"),
-        (["--echo", "--listen", "srv:_a._tcp.b"], "it can be called, but not listened on"),
+        (["--echo", "--listen", "srv:_a._tcp.b"], "nobody listens on srv records"),
         (["--echo", "--listen", "host.invalid:1"], "cannot listen on host.invalid:1"),
         (["--echo", "--listen", "unix:/nowhere/socket"], "cannot listen on unix:/nowhere/socket"),
         (["--echo", "--listen", "tls:127.0.0.1:0"], "name a certificate: --cert FILE"),

@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import logging
 import signal
 import sys
 import time
@@ -20,8 +19,8 @@ from typing import Any, TextIO
 
 from sipwright.cli.rpc.call import add_call_arguments, add_timeout_argument, read_timeout
 from sipwright.cli.rpc.latencies import Latencies
-from sipwright.cli.rpc.options import add_client_arguments, make_client, read_method, read_params
-from sipwright.errors import CommandError, RpcConnectionError
+from sipwright.cli.rpc.options import add_client_arguments, connected_client, read_method, read_params
+from sipwright.errors import CommandError
 from sipwright.jsonrpc.calls import PendingCall
 from sipwright.jsonrpc.client import Client
 
@@ -68,16 +67,11 @@ async def bench(options: argparse.Namespace) -> int:
         value = getattr(options, name)
         if value is not None and not 0 < value < float("inf"):
             raise CommandError(f"--{name} is a number above 0")
-    logging.getLogger("sipwright.jsonrpc").setLevel(logging.CRITICAL)
     async with contextlib.AsyncExitStack() as stack:
         clients = []
         for _ in range(options.connections):
-            client = make_client(options, timeout, max_pending=options.outstanding)
+            client = connected_client(options, timeout, max_pending=options.outstanding)
             clients.append(await stack.enter_async_context(client))
-        try:
-            await asyncio.gather(*(client.connected(timeout) for client in clients))
-        except RpcConnectionError as error:
-            raise CommandError(str(error)) from None
         seconds = SECONDS if options.seconds is None and options.calls is None else options.seconds
         load = Load(clients, method, params, options.outstanding, seconds, options.calls, options.rate)
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, load.stop)

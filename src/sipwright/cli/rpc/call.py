@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import sys
 from typing import Any
 
-from sipwright.cli.rpc.options import ADDRESS_HELP, add_client_arguments, make_client, read_method, read_params
-from sipwright.errors import CommandError, RpcError
+from sipwright.cli.rpc.options import ADDRESS_HELP, add_client_arguments, connected_client, read_method, read_params
+from sipwright.errors import CommandError
 from sipwright.jsonrpc.calls import PendingCall
 
 
@@ -64,9 +63,7 @@ async def call_method(options: argparse.Namespace) -> int:
 
 async def make_call(options: argparse.Namespace, method: str, params: bytes | None) -> PendingCall:
     """Connect, make one call, and return it once it has ended."""
-    # What the client has to say of the connection is part of the call's reason.
-    logging.getLogger("sipwright.jsonrpc").setLevel(logging.CRITICAL)
-    async with make_client(options, read_timeout(options)) as client:
+    async with connected_client(options, read_timeout(options)) as client:
         ended = asyncio.Event()
         call = client.submit(method, params, lambda *_: ended.set())
         await ended.wait()
@@ -74,12 +71,7 @@ async def make_call(options: argparse.Namespace, method: str, params: bytes | No
 
 
 async def _notify(options: argparse.Namespace, method: str, params: bytes | None) -> int:
-    logging.getLogger("sipwright.jsonrpc").setLevel(logging.CRITICAL)
-    async with make_client(options, read_timeout(options)) as client:
-        try:
-            await client.connected(client.timeout)
-        except RpcError as error:
-            raise CommandError(f"{method}: {error}") from None
+    async with connected_client(options, read_timeout(options)) as client:
         client.submit_notification(method, params)
     return 0
 

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
-from sipwright.errors import ArgumentError, CommandError, JsonParseError
+from sipwright.errors import (
+    ArgumentError,
+    CommandError,
+    JsonParseError,
+    RpcAnswerError,
+    RpcConnectionError,
+    RpcError,
+)
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_address
 from sipwright.jsonrpc.client import Client
 from sipwright.jsonrpc.framing import FRAMINGS
 from sipwright.jsonrpc.lenient import to_json
+from sipwright.jsonrpc.listeners import parse_listen
+from sipwright.jsonrpc.messages import METHOD_NOT_FOUND
 from sipwright.jsonrpc.tls import Tls
+
+AUTH = "rpc.auth"
+"""The method that a connection shows its token with."""
 
 ADDRESS_HELP = "HOST:PORT, tls:HOST:PORT, unix:/PATH or srv:_SERVICE._PROTO.DOMAIN"
 
@@ -69,6 +84,32 @@ def make_client(options: argparse.Namespace, timeout: float, **settings: Any) ->
     )
 
 
+@contextlib.asynccontextmanager
+async def connected_client(options: argparse.Namespace, timeout: float, **settings: Any) -> AsyncIterator[Client]:
+    """Connect to the service at `options.server`, show it the token if there is one, and give the client."""
+    # What the client has to say of the connection is part of the error.
+    logging.getLogger("sipwright.jsonrpc").setLevel(logging.CRITICAL)
+    async with make_client(options, timeout, **settings) as client:
+        try:
+            await client.connected(timeout)
+        except RpcConnectionError as error:
+            raise CommandError(str(error)) from None
+        if options.token is not None:
+            await _show_token(client, options)
+        yield client
+
+
+async def _show_token(client: Client, options: argparse.Namespace) -> None:
+    try:
+        await client.call(AUTH, {"token": options.token})
+    except RpcAnswerError as error:
+        if error.code == METHOD_NOT_FOUND:
+            raise CommandError(f"{options.server} asks for no token: it has no method {AUTH}") from None
+        raise CommandError(f"{options.server} does not take the token: {error}") from None
+    except RpcError as error:
+        raise CommandError(f"{options.server} does not take the token: {error}") from None
+
+
 def read_address(text: str) -> ServerAddress:
     """Read the address of a service."""
     try:
@@ -77,17 +118,14 @@ def read_address(text: str) -> ServerAddress:
         raise CommandError(f"'{text}' is no address of a service ({ADDRESS_HELP}): {error.message}") from None
 
 
-def read_listen_address(text: str) -> str:
-    """Check an address to listen on, in which port 0 takes a free one, and return it."""
+def read_listen_address(text: str) -> ServerAddress:
+    """Read an address to listen on, in which port 0 takes a free one."""
     try:
-        # The port is not a part of what can be wrong besides.
-        address = parse_address(text[:-1] + "1" if text.endswith(":0") else text)
+        address = parse_listen(text)
     except ArgumentError as error:
         message = f"'{text}' is no address to listen on (HOST:PORT, tls:HOST:PORT, unix:/PATH): {error.message}"
         raise CommandError(message) from None
-    if address.kind == "srv":
-        raise CommandError(f"'{text}' is a name of DNS: it can be called, but not listened on")
-    return text
+    return address
 
 
 def read_params(text: str) -> bytes | None:

@@ -71,21 +71,21 @@ async def proxy(options: argparse.Namespace) -> int:
     return await _record(options, listen)
 
 
-async def _replay(options: argparse.Namespace, listen: str) -> int:
+async def _replay(options: argparse.Namespace, listen: ServerAddress) -> int:
     framing, recorded = read_recording(Path(options.replay))
     replay = Replay(recorded, framing if options.framing is None else find_framing(options.framing), options.delays)
     if not replay.calls:
         raise CommandError(f"{options.replay} has no calls in it")
     with stop_signals() as stopped:
-        async with listening(listen, _listen_tls(options), replay.serve) as address:
-            methods = ", ".join(replay.methods)
-            print(f"ready on {address}: {replay.calls} recorded calls of {methods}", file=sys.stderr, flush=True)
+        async with listening(listen, _listen_tls(options), replay.serve) as addresses:
+            calls = f"{replay.calls} recorded calls of {', '.join(replay.methods)}"
+            print(f"ready on {_list(addresses)}: {calls}", file=sys.stderr, flush=True)
             await stopped.wait()
     print(replay.report(), file=sys.stderr)
     return 1 if replay.unmatched else 0
 
 
-async def _record(options: argparse.Namespace, listen: str) -> int:
+async def _record(options: argparse.Namespace, listen: ServerAddress) -> int:
     to = read_address(options.to)
     if to.kind == "srv":
         raise CommandError(f"'{to}' is a name of DNS: --to needs one service")
@@ -97,8 +97,8 @@ async def _record(options: argparse.Namespace, listen: str) -> int:
     with file, stop_signals() as stopped:
         recorder = Recorder(file, find_framing(options.framing or "netstring"), str(to))
         middle = Middle(to, tls, recorder)
-        async with listening(listen, listen_tls, middle.serve) as address:
-            print(f"ready on {address}: to {to}, recorded to {options.record}", file=sys.stderr, flush=True)
+        async with listening(listen, listen_tls, middle.serve) as addresses:
+            print(f"ready on {_list(addresses)}: to {to}, recorded to {options.record}", file=sys.stderr, flush=True)
             await stopped.wait()
     wrong = f", {recorder.faults} of them wrong" if recorder.faults else ""
     print(f"recorded {recorder.messages} messages of {middle.connections} connections{wrong}", file=sys.stderr)
@@ -172,6 +172,10 @@ class Middle:
                 writer.write_eof()
         else:
             writer.close()
+
+
+def _list(addresses: list[ServerAddress]) -> str:
+    return ", ".join(map(str, addresses))
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:

@@ -19,6 +19,7 @@ from msgspec import UNSET, Raw, UnsetType
 from sipwright.cli.rpc.options import add_framing_argument, read_listen_address
 from sipwright.cli.rpc.streams import stop_signals
 from sipwright.errors import ArgumentError, CommandError
+from sipwright.jsonrpc.addresses import ServerAddress
 from sipwright.jsonrpc.dispatch import Dispatcher, Method
 from sipwright.jsonrpc.server import Server
 from sipwright.jsonrpc.tls import Tls
@@ -43,7 +44,7 @@ def add_arguments(actions: Any) -> None:
         help="where to listen: HOST:PORT, tls:HOST:PORT or unix:/PATH; port 0 takes a free one; may be given several "
         f"times (default: {DEFAULT_LISTEN})",
     )
-    parser.add_argument("--token", metavar="TOKEN", help="let only clients in that have this token")
+    parser.add_argument("--token", metavar="TOKEN", help="let only clients in that show this token (rpc.auth)")
     add_framing_argument(parser)
     tls = parser.add_argument_group("for --listen tls:")
     tls.add_argument("--cert", metavar="FILE", help="the certificate")
@@ -82,7 +83,7 @@ async def serve_functions(options: argparse.Namespace) -> int:
     if options.echo == (options.file is not None):
         raise CommandError("name either a FILE.py with functions to serve, or --echo")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    server = Server(framing=options.framing, tls=_tls(options, addresses))
+    server = Server(framing=options.framing, tls=_tls(options, addresses), auth=options.token)
     if options.echo:
         server.dispatcher = EchoDispatcher()
         names = "echo of every method"
@@ -107,8 +108,8 @@ async def serve_functions(options: argparse.Namespace) -> int:
     return 0
 
 
-def _tls(options: argparse.Namespace, addresses: list[str]) -> Tls | None:
-    is_wanted = any(address.startswith("tls:") for address in addresses)
+def _tls(options: argparse.Namespace, addresses: list[ServerAddress]) -> Tls | None:
+    is_wanted = any(address.kind == "tls" for address in addresses)
     if not (options.cert or options.key or options.cafile):
         if is_wanted:
             raise CommandError("to listen with TLS, name a certificate: --cert FILE [--key FILE]")

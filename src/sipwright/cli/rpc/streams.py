@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import ssl
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
-from sipwright.errors import ArgumentError, CommandError
-from sipwright.jsonrpc.addresses import ServerAddress, parse_address
-from sipwright.jsonrpc.connecting import reason
+from sipwright.errors import ArgumentError, CommandError, StartError
+from sipwright.jsonrpc.addresses import ServerAddress
+from sipwright.jsonrpc.listeners import listen
 from sipwright.jsonrpc.tls import Tls
+
+# Permissions of a Unix socket: as those of `Server.listen`.
+MODE = 0o600
 
 Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
@@ -36,49 +38,40 @@ async def open_stream(address: ServerAddress, tls: Tls | None) -> tuple[asyncio.
 
 
 @contextlib.asynccontextmanager
-async def listening(text: str, tls: Tls | None, accept: Accept) -> Any:
-    """Listen on an address in which port 0 takes a free one; give the ServerAddress that it has then.
+async def listening(address: ServerAddress, tls: Tls | None, accept: Accept) -> AsyncIterator[list[ServerAddress]]:
+    """Listen on an address in which port 0 takes a free one; give the addresses that it is then.
 
     `accept` is a task of each connection; those that still run at the end are cancelled. Raises CommandError.
     """
     tasks: set[asyncio.Task[None]] = set()
+    loop = asyncio.get_running_loop()
 
     def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(accept(reader, writer))
+        task = loop.create_task(accept(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    listener, address = await _listen(text, tls, accepted)
+    def make() -> asyncio.StreamReaderProtocol:
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), accepted, loop=loop)
+
+    context = _context(address, tls) if address.kind == "tls" else None
     try:
-        yield address
+        listener = await listen(address, make, context, MODE)
+    except StartError as error:
+        raise CommandError(str(error)) from None
+    try:
+        yield listener.addresses
     finally:
         listener.close()
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        if address.kind == "unix" and not address.host.startswith("@"):
-            with contextlib.suppress(OSError):
-                os.unlink(address.host)
 
 
-async def _listen(text: str, tls: Tls | None, accepted: Any) -> tuple[asyncio.Server, ServerAddress]:
-    is_any_port = text.endswith(":0")
-    address = parse_address(text[:-1] + "1" if is_any_port else text)
-    try:
-        if address.kind == "unix":
-            return await asyncio.start_unix_server(accepted, os_path(address)), address
-        context = _context(text, tls) if address.kind == "tls" else None
-        server = await asyncio.start_server(accepted, address.host, 0 if is_any_port else address.port, ssl=context)
-    except (OSError, UnicodeError) as error:
-        raise CommandError(f"cannot listen on {text}: {reason(error)}") from None
-    port = server.sockets[0].getsockname()[1]
-    return server, ServerAddress(address.host, port, address.kind)
-
-
-def _context(text: str, tls: Tls | None) -> ssl.SSLContext:
+def _context(address: ServerAddress, tls: Tls | None) -> ssl.SSLContext:
     if tls is None:
-        raise CommandError(f"to listen on {text}, a certificate is needed")
+        raise CommandError(f"to listen on {address}, a certificate is needed")
     try:
         return tls.server_context()
     except ArgumentError as error:
