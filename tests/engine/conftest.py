@@ -43,6 +43,8 @@ class Call:
         self.method, self.params, self.done, self.argument = method, params, done, argument
         self.status: str | None = None
         self.cancelled = False
+        self.client: Any = None
+        self.id: int | None = None
         self.result: bytes | None = None
         self.error: Any = None
         self.reason = ""
@@ -58,6 +60,8 @@ class Call:
 
     def cancel(self) -> None:
         self.cancelled = True
+        if self.client is not None and self.client.watch is not None:
+            self.client.watch("cancelled", self, self.server, self.id)
 
 
 class FakeClient:
@@ -66,11 +70,13 @@ class FakeClient:
         self.calls: list[Call] = []
         self.notifications: list[tuple[str, bytes | None]] = []
         self.is_connected = True
+        self.watch: Any = None
 
     def start(self) -> None: ...
 
     def submit(self, method: str, params: bytes | None, done: Any, argument: Any, **options: Any) -> Call:
         call = Call(method, params, done, argument)
+        call.client = self
         self.calls.append(call)
         return call
 

@@ -387,7 +387,7 @@ def test_a_blocked_client_leaves_the_others_their_turn_in_the_queue() -> None:
                     while answers < 312:
                         answers += len(decoder.feed(await loop.sock_recv(sock, 1 << 20)))
                     assert await client.call("sleep", [0, "slept"]) == "slept"
-                    assert len(server._queue) == 0
+                    assert len(server.executor._queue) == 0
 
     asyncio.run(asyncio.wait_for(main(), 10))
 

@@ -112,7 +112,7 @@ def test_a_call_that_still_waits_in_the_transport_is_one_that_never_left() -> No
                 # As when the other end closes: found by reading.
                 own.eof_received()
                 await outcomes.wait(number_of_calls)
-                statuses = [call.status for _, call in sorted(outcomes.ended)]
+                statuses = [str(call.status) for _, call in sorted(outcomes.ended, key=lambda one: one[0])]
                 assert statuses[0] == "failure"
                 assert statuses[-1] == "ok"
                 assert statuses == sorted(statuses), "those that left came before those that had not"

@@ -194,8 +194,10 @@ class PendingCall:
     def value(self, decode: Callable[[bytes, str], Any] | None = None) -> Any:
         """Return the result as Python objects, or raise what the outcome stands for.
 
-        `decode(result, method)` is a decoder as `decoder_for` returns it, for a result of a certain type. Raises RpcAnswerError, RpcTimeoutError, RpcConnectionError (also for a call that was cancelled), RpcClosedError;
-        RuntimeError while the call is pending.
+        `decode(result, method)` is a decoder as `decoder_for` returns it, for a result of a certain type.
+
+        Raises RpcAnswerError, RpcTimeoutError, RpcConnectionError (also for a call that was cancelled), RpcClosedError;
+        RpcResultError for a result of another type; RuntimeError while the call is pending.
         """
         if self.result is None:
             raise self.exception()

@@ -10,27 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Coroutine
-from types import CoroutineType, TracebackType
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from msgspec import UNSET
-
-from sipwright.errors import JsonRpcParseError, RpcAnswerError, StartError
-from sipwright.jsonrpc.connection import CALLBACK_FAULTS, Connection
+from sipwright.errors import StartError
+from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.dispatch import Dispatcher
-from sipwright.jsonrpc.messages import (
-    INTERNAL_ERROR,
-    Id,
-    Message,
-    check_request,
-    encode_batch,
-    encode_error,
-    encode_json,
-    encode_result,
-)
+from sipwright.jsonrpc.executor import Executor
+from sipwright.jsonrpc.messages import Message
 from sipwright.jsonrpc.peer import Peer
+from sipwright.jsonrpc.serving import Serving
 
 logger = logging.getLogger("sipwright.jsonrpc.server")
 
@@ -62,15 +52,12 @@ class Server:
 
     def __init__(self, *, max_concurrent: int = 1000, max_connections: int = 1000, max_size: int = 1 << 20) -> None:
         self.dispatcher = Dispatcher()
+        self.executor = Executor(max_concurrent=max_concurrent)
         self.refused = 0
-        self._max_concurrent = max_concurrent
         self._max_connections = max_connections
         self._max_size = max_size
         self._sessions: set[_Session] = set()
         self._is_full_told = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        # Sessions with requests that wait for a task to end, each once, in the order of their turn.
-        self._queue: deque[_Session] = deque()
         self._listener: asyncio.Server | None = None
         self._closed: asyncio.Event = asyncio.Event()
 
@@ -141,21 +128,13 @@ class Server:
         if self._listener is not None:
             self._listener.close()
         for session in self._sessions:
-            session.stop_reading()
+            session.serving.stop_reading()
         now = asyncio.get_running_loop().time
         deadline = now() + timeout
         while any(session.connection.is_behind for session in self._sessions) and now() < deadline:
             # Requests that were read, but so many at once that they are taken by turns.
             await asyncio.sleep(0)
-        # A task that ends may let a waiting request start another one.
-        while self._tasks and (left := deadline - now()) > 0:
-            await asyncio.wait(self._tasks, timeout=left)
-        self._queue.clear()
-        late = list(self._tasks)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
+        await self.executor.finish(deadline)
         for session in list(self._sessions):
             session.connection.close()
         # A connection closes once its client has read the answers; it gets what is left of the time for that.
@@ -176,32 +155,6 @@ class Server:
     ) -> None:
         await self.close()
 
-    # Tasks
-
-    @property
-    def is_full(self) -> bool:
-        """True while as many async functions run as may run."""
-        return len(self._tasks) >= self._max_concurrent
-
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run an async function as a task."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
-
-    def wait(self, session: _Session) -> None:
-        """Have `session.go_on()` called once a task has ended."""
-        if not session.is_queued:
-            session.is_queued = True
-            self._queue.append(session)
-
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        while self._queue and not self.is_full:
-            session = self._queue.popleft()
-            session.is_queued = False
-            session.go_on()
-
     def session_began(self, session: _Session) -> bool:
         """Take note of a connection. False: it is one too many."""
         if len(self._sessions) >= self._max_connections:
@@ -221,162 +174,40 @@ class Server:
             self._is_full_told = False
 
 
-class _Batch:
-    """Collects the answers of one batch until all of its requests are done."""
-
-    __slots__ = ("answers", "left")
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-        self.answers: list[bytes] = []
-
-
 class _Session:
-    """One client's connection: its requests that wait, and how many are not done."""
+    """One client's connection, and the requests on it."""
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
-        self._dispatcher = server.dispatcher
-        self._waiting: deque[tuple[Message | JsonRpcParseError, _Batch | None]] = deque()
-        self._undone = 0
-        self.is_queued = False
         self._is_connected = False
-        self._is_stopped = False
-        self._is_at_end = False
-        peer: Peer[Any] = Peer(_ignore_answer, self._requested)
+        self.serving = Serving(server.dispatcher, server.executor)
+        peer: Peer[Any] = Peer(_ignore_answer, self.serving.requested)
         self.connection = Connection(loop, self, peer, "client", server._max_size)  # noqa: SLF001  same file
-
-    # What comes from the connection
+        self.serving.attach(self.connection)
 
     def connection_ready(self, connection: Connection, /) -> None:
         if self._is_connected:
             # It was blocked.
-            self.go_on()
+            self.serving.go_on()
         elif self._server.session_began(self):
             self._is_connected = True
         else:
             connection.abort("too many connections")
 
     def connection_blocked(self, _connection: Connection, /) -> None:
-        self._choose_reading()
+        self.serving.choose_reading()
 
     def connection_ended(self, _connection: Connection, reason: str, /) -> None:
         logger.debug("JSON-RPC client is gone: %s", reason)
-        self._waiting.clear()
+        self.serving.connection_ended()
         self._server.session_ended(self)
 
     def stream_ended(self, connection: Connection, /) -> bool:
         # A client may say that it asks no more and still wait for answers.
-        self._is_at_end = True
-        if not self._undone:
+        self.serving.when_done = connection.close
+        if not self.serving.undone:
             connection.close()
         return True
-
-    def stop_reading(self) -> None:
-        """Take no more requests; those that were read are done."""
-        self._is_stopped = True
-        self._choose_reading()
-
-    def _choose_reading(self) -> None:
-        self.connection.read(not (self._waiting or self._is_stopped or self.connection.is_blocked))
-
-    # Requests
-
-    def _requested(self, messages: list[Message | JsonRpcParseError], is_batch: bool) -> None:
-        batch = _Batch(len(messages)) if is_batch else None
-        self._undone += len(messages)
-        for message in messages:
-            if self._waiting or self.connection.is_blocked:
-                # Blocked by the answers to requests of the same turn: what is not read yet is not read at all.
-                self._waiting.append((message, batch))
-            elif self._server.is_full:
-                self._waiting.append((message, batch))
-                self._server.wait(self)
-                self._choose_reading()
-            else:
-                self._handle(message, batch)
-
-    def go_on(self) -> None:
-        """Handle requests that waited, until all are done, as many run as may run, or the answers are not read."""
-        while self._waiting:
-            if self.connection.is_blocked:
-                return
-            if self._server.is_full:
-                self._server.wait(self)
-                return
-            self._handle(*self._waiting.popleft())
-        self._choose_reading()
-
-    def _handle(self, message: Message | JsonRpcParseError, batch: _Batch | None) -> None:
-        fault = message if isinstance(message, JsonRpcParseError) else check_request(message)
-        if fault is not None:
-            text = "Parse error" if fault.code == -32700 else "Invalid Request"
-            self._answer(encode_error(fault.request_id, fault.code, text, encode_json(fault.message)), batch)
-            return
-        # What the check made sure of.
-        assert isinstance(message, Message)
-        assert message.method is not None
-        try:
-            result = self._dispatcher.call(message.method, message.params)
-        except CALLBACK_FAULTS as error:  # the boundary to the functions
-            self._answer(self._failed(message, error), batch)
-            return
-        if type(result) is CoroutineType:
-            self._server.run(self._finish(result, message, batch))
-        else:
-            self._answer(self._encode(message, result), batch)
-
-    async def _finish(self, function: Coroutine[Any, Any, Any], message: Message, batch: _Batch | None) -> None:
-        try:
-            # Meanwhile the connection may be lost (the answer is dropped) or the server be closed (this is cancelled).
-            answer = self._encode(message, await function)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                self._answer(None, batch)
-                raise
-            # Something that the function waited for was cancelled, not the function.
-            answer = self._failed(message, RuntimeError("cancelled"))
-        except Exception as error:  # the boundary to the functions
-            answer = self._failed(message, error)
-        self._answer(answer, batch)
-
-    def _encode(self, message: Message, result: Any) -> bytes | None:
-        if message.id is UNSET:
-            return None
-        try:
-            return encode_result(message.id, encode_json(result))
-        except Exception as error:  # what cannot be encoded is the function's fault
-            return self._failed(message, error)
-
-    def _failed(self, message: Message, error: BaseException) -> bytes | None:
-        """Return the answer for an exception of a function; log it unless the function meant it."""
-        request_id: Id | None = None if message.id is UNSET else message.id
-        if isinstance(error, RpcAnswerError):
-            if message.id is UNSET:
-                return None
-            try:
-                data = None if error.data is None else encode_json(error.data)
-                return encode_error(request_id, error.code, error.message, data)
-            except Exception as fault:  # data that cannot be encoded is the function's fault
-                error = fault
-        logger.error("error in JSON-RPC method %s", message.method, exc_info=error)
-        if message.id is UNSET:
-            return None
-        return encode_error(request_id, INTERNAL_ERROR, "Internal error")
-
-    def _answer(self, answer: bytes | None, batch: _Batch | None) -> None:
-        """Send an answer, or keep it until its batch is done. None: a notification, which has no answer."""
-        self._undone -= 1
-        if batch is not None:
-            batch.left -= 1
-            if answer is not None:
-                batch.answers.append(answer)
-            answer = encode_batch(batch.answers) if batch.answers and not batch.left else None
-        if answer is not None:
-            self.connection.write(answer)
-        if self._is_at_end and not self._undone:
-            self.connection.close()
 
 
 def _ignore_answer(_call: Any, _message: Message) -> None:

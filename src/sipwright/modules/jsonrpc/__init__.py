@@ -16,6 +16,7 @@ from sipwright.jsonrpc.addresses import ServerSpec, parse_group, parse_servers
 from sipwright.jsonrpc.messages import Error
 from sipwright.jsonrpc.resulttext import member_text
 from sipwright.lang.namespace import ParamKind, Route, Value, Variable
+from sipwright.modules.jsonrpc.commands import ServerCommands
 from sipwright.script.context import Context
 from sipwright.script.kinds import RouteName, Str, WritableVariable
 from sipwright.script.module import Module, Param, VariableUse, function, pvar_factory
@@ -139,8 +140,10 @@ class Jsonrpc(Module):
             max_conn_attempts=self.max_conn_attempts,
             reconnect_interval=self.reconnect_interval / 1000,
             max_pending=self.max_pending,
+            retry_lost=True,
         )
         self._client.start()
+        ServerCommands(services, self._client, {"": parse_servers(self.servers), **self.groups})
         services.add_statistics(self._statistics)
         self._suspend = services.suspend
         self._resume = services.resume
