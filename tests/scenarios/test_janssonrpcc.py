@@ -16,11 +16,13 @@ import pytest
 
 from tests.scenarios.janssonrpcc_scripts import Running, running, server
 from tests.scenarios.processes import free_port, require_kamailio_module
-from tests.scenarios.scripted_service import Call
+from tests.scenarios.scripted_service import Call, ScriptedService
 from tests.scenarios.side_by_side import SERVERS
+from tests.scenarios.sip_client import SipClient
 
 pytestmark = pytest.mark.scenario
 
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 RESULTS = {
     "string": '"say \\"hi\\" h\\u00e9"',
     "integer": "42",
@@ -325,3 +327,34 @@ def test_the_answer_goes_into_the_variable_of_the_parameter(name: str, tmp_path:
     blocks = 'route[SHARED] { append_to_reply("X-Result: $shv(answer)\\r\\n"); t_reply("200", "OK"); }\n'
     with running(name, tmp_path, [answer], parameters, routes, blocks) as started:
         assert started.ask("shared").result == {"result": 42}
+
+
+# ---- the example
+
+
+def test_the_example_answers_alike(name: str, tmp_path: Path) -> None:
+    def behave(call: Call) -> None:
+        if call.method == "get_user":
+            user = call.params["name"]
+            members = '"error":{"code":404,"message":"Nobody Of That Name"}' if user == "carol" else '"result":{}'
+            if user in ("alice", "ready"):
+                members = '"result":{"place":"at home"}'
+            if user != "slow":
+                call.connection.send_payload(f'{{"jsonrpc":"2.0","id":{call.id},{members}}}'.encode())
+
+    head = "#!KAMAILIO\nchildren=1\nlog_stderror=yes\ndisable_tcp=yes\nauto_aliases=no\n"
+    with ScriptedService(behave) as service:
+        head += f"#!define PORT {service.port}\n#!define BACKUP_PORT {service.port}\n"
+        text = (EXAMPLES / "janssonrpcc.cfg").read_text().replace("#!KAMAILIO\n", head)
+        with SERVERS[name](text, tmp_path) as process:
+            replies = []
+            for user in ("alice", "bob", "carol", "slow"):
+                with SipClient(process.address) as client:
+                    reply = client.ask("OPTIONS", user=user)
+                    replies.append((reply.status, reply.reason, reply.header("X-Place")))
+    assert replies == [
+        (200, "OK", "at home"),
+        (480, "Nobody Knows Where", None),
+        (404, "Nobody Of That Name", None),
+        (504, "No Answer In Time", None),
+    ]
