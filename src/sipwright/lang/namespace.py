@@ -113,11 +113,12 @@ READ_VARIABLE = ParamKind("read_variable", "one variable")
 
 @dataclass(frozen=True, slots=True)
 class ParamSpec:
-    """One parameter of a script function."""
+    """One parameter of a script function. The last one may be one that `repeats`: one argument or more."""
 
     name: str
     kind: ParamKind
     optional: bool = False
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)

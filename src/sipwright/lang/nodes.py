@@ -90,6 +90,8 @@ class Argument:
     keeps: list[Keep] = field(default_factory=list)
     # where the script goes on later, if the argument says so
     continuation: Route | None = None
+    # its place among the arguments, from 1
+    number: int = 0
 
 
 @dataclass(slots=True)

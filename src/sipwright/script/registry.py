@@ -396,7 +396,8 @@ def _param_specs(method: Callable[..., Any], skip: int) -> tuple[ParamSpec, ...]
         kind = _kind_of(hints.get(parameter.name))
         if kind is None:
             raise TypeError(f"{method.__qualname__}: parameter {parameter.name} is not annotated with a kind")
-        specs.append(ParamSpec(parameter.name, kind, parameter.default is not inspect.Parameter.empty))
+        is_optional = parameter.default is not inspect.Parameter.empty
+        specs.append(ParamSpec(parameter.name, kind, is_optional, parameter.kind is parameter.VAR_POSITIONAL))
     return tuple(specs)
 
 
