@@ -20,7 +20,7 @@ from msgspec import UNSET
 
 from sipwright.errors import ArgumentError, JsonRpcParseError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
-from sipwright.jsonrpc.calls import CLOSED, ERROR, FAILURE, OK, TIMEOUT, Attempt, PendingCall, Plan, Probe, Status
+from sipwright.jsonrpc.calls import Attempt, PendingCall, Plan, Probe
 from sipwright.jsonrpc.connecting import Connect, connect
 from sipwright.jsonrpc.connection import CALLBACK_FAULTS, Connection
 from sipwright.jsonrpc.deadlines import Deadlines
@@ -28,7 +28,7 @@ from sipwright.jsonrpc.dispatch import Dispatcher
 from sipwright.jsonrpc.endpoint import DialedEndpoint, Endpoint
 from sipwright.jsonrpc.executor import Executor
 from sipwright.jsonrpc.framing import Framing, find_framing
-from sipwright.jsonrpc.groups import Group, Policy
+from sipwright.jsonrpc.groups import Group
 from sipwright.jsonrpc.health import Health
 from sipwright.jsonrpc.messages import (
     METHOD_NOT_FOUND,
@@ -39,12 +39,14 @@ from sipwright.jsonrpc.messages import (
     encode_notification,
     request_head,
 )
+from sipwright.jsonrpc.outcome import CLOSED, ERROR, FAILURE, OK, TIMEOUT, Status
 from sipwright.jsonrpc.peer import Peer
 from sipwright.jsonrpc.pool import Pool, Servers, why_not
 from sipwright.jsonrpc.resolve import DnsResolver, Resolver
 from sipwright.jsonrpc.serving import Serving
 from sipwright.jsonrpc.tls import Tls
 from sipwright.jsonrpc.tries import Tries
+from sipwright.jsonrpc.turns import Policy
 from sipwright.jsonrpc.waiting import Waiting
 
 NOT_STARTED = "the client was not started: use 'async with', or call start()"
@@ -257,6 +259,7 @@ class Caller:
         wait: bool = False,
         hedge: float | None = None,
         retry_codes: Collection[int | range] | None = None,
+        avoid: Collection[str] = (),
     ) -> PendingCall:
         """Make a call, and have `done(argument, call)` called exactly once, when it has ended; never from in here.
 
@@ -264,13 +267,13 @@ class Caller:
         `hedge` and no `retry` there is one further try; what is not given is as the client has it. The outcome is the
         returned object itself. When no server can take the call it ends as a failure in the next turn
         of the loop; but a call made while the first attempt to connect is still under way waits for it, and one with
-        `wait` for any connection, both within the deadline. After `cancel()` of the returned object, `done` is not
-        called.
+        `wait` for any connection, both within the deadline. The servers in `avoid` (names, as `PendingCall.server`) are
+        asked first only where no other can be. After `cancel()` of the returned object, `done` is not called.
 
         Raises ArgumentError for an unknown group, ValueError for a method that is no Unicode text.
         """
         call = PendingCall(method, params, done, argument)
-        self._begin(call, timeout, retry, idempotent, group, wait, hedge, retry_codes)
+        self._begin(call, timeout, retry, idempotent, group, wait, hedge, retry_codes, avoid)
         return call
 
     def _begin(
@@ -283,6 +286,7 @@ class Caller:
         wait: bool,
         hedge: float | None = None,
         codes: Collection[int | range] | None = None,
+        avoid: Collection[str] = (),
     ) -> None:
         head = request_head(call.method)
         chosen = self._default if group is None else self._group(group)  # 50 ns for the call
@@ -295,7 +299,7 @@ class Caller:
             timeout = self._plan(call, chosen, timeout, retry, idempotent, hedge, codes)
         call.started = self._start_deadline(timeout, call)
         self.calls += 1
-        connection = chosen.pick()
+        connection = (chosen.pick_other(avoid) if avoid else None) or chosen.pick()
         if connection is None:
             self._waiting.add(call, chosen, wait, CLOSED if self._is_closed else "")
         elif call.plan is None:

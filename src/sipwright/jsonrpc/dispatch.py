@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Raw, UnsetType
 
@@ -17,6 +17,8 @@ from sipwright.errors import ArgumentError, RpcAnswerError
 from sipwright.jsonrpc.convert import Function, Signature
 from sipwright.jsonrpc.limits import NO_LIMITS, Limits, Places, TokenBucket
 from sipwright.jsonrpc.messages import METHOD_NOT_FOUND
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Method(Signature):
@@ -71,6 +73,19 @@ class Dispatcher:
             raise ArgumentError(f"there is a method {name!r} already")
         self._methods[name] = Method(function, name, limits, self._injected)
         (self._builtin.add if is_builtin else self._builtin.discard)(name)
+
+    def decorate(self, function_or_name: F | str | None, limits: Limits = NO_LIMITS) -> F | Callable[[F], F]:
+        """Add a function under its own name and return it; given a name or None, return a decorator that does so."""
+        if function_or_name is not None and not isinstance(function_or_name, str):
+            self.add(function_or_name.__name__, function_or_name, limits)
+            return function_or_name
+        name = function_or_name
+
+        def register(function: F) -> F:
+            self.add(name or function.__name__, function, limits)
+            return function
+
+        return register
 
     def add_service(self, service: object, prefix: str = "", limits: Limits = NO_LIMITS) -> None:
         """Make the public methods of an object callable, each under `prefix` and its own name. Raises as `add` does.

@@ -5,6 +5,7 @@ The clock is an argument. The codes here are of the range that JSON-RPC 2.0 leav
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
@@ -38,7 +39,7 @@ class Limits:
     """
 
     thread: bool = False
-    concurrency: int | None = None
+    concurrency: float | None = None
     rate: float | None = None
     timeout: float | None = None
 
@@ -48,8 +49,25 @@ class Limits:
             if value is not None and not value > 0:
                 raise ArgumentError(f"{name} is a number above 0, not {value!r}")
 
+    def changed(
+        self, thread: bool | None, concurrency: float | None, rate: float | None, timeout: float | None
+    ) -> Limits:
+        """Return limits of which those that are not None are these; infinity stands for none."""
+        return Limits(
+            self.thread if thread is None else thread,
+            _other(self.concurrency, concurrency),
+            _other(self.rate, rate),
+            _other(self.timeout, timeout),
+        )
+
 
 NO_LIMITS: Final = Limits()
+
+
+def _other(present: float | None, wanted: float | None) -> float | None:
+    if wanted is None:
+        return present
+    return None if wanted == math.inf else wanted
 
 
 class TokenBucket:
@@ -78,7 +96,7 @@ class Places:
 
     __slots__ = ("number", "taken", "waiting")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: float) -> None:
         self.number = number
         self.taken = 0
         self.waiting: deque[Any] = deque()

@@ -84,6 +84,7 @@ class Serving:
         "executor",
         "gate",
         "is_held",
+        "is_over",
         "is_queued",
         "notifications",
         "remote",
@@ -104,6 +105,7 @@ class Serving:
         # Calls that the other end can cancel, by their ids.
         self.running: dict[Id, invocation.Invocation] = {}
         self.is_held = False
+        self.is_over = False
         self.is_queued = False
         self._find = dispatcher.find
         self._waiting: deque[tuple[Message | JsonRpcParseError, Batch | None]] = deque()
@@ -123,6 +125,7 @@ class Serving:
 
     def connection_ended(self) -> None:
         """Forget what waits; functions that run go on, and their answers are dropped."""
+        self.is_over = True
         self._drop_waiting()
         self.when_done = self._done_after_end
         self._done_after_end()
@@ -192,14 +195,14 @@ class Serving:
         return None
 
     def _handle(self, message: Message | JsonRpcParseError, batch: Batch | None) -> None:
-        fault = message if isinstance(message, JsonRpcParseError) else check_request(message)
+        if isinstance(message, JsonRpcParseError):
+            self._refuse(message, batch)
+            return
+        fault = check_request(message)
         if fault is not None:
             self._refuse(fault, batch)
             return
-        # What the check made sure of.
-        assert isinstance(message, Message)
-        assert message.method is not None
-        method = self._find(message.method)
+        method = self._find(message.method or "")
         if method is None or not method.is_plain or not self.executor.is_plain:
             invocation.begin(self, message, method, batch)
             return
