@@ -135,7 +135,7 @@ def listen_for_answers(rpc: FakeRpcServer, answers: asyncio.Queue[dict[str, Any]
                 answers.put_nowait(message)
         return payloads
 
-    connection._decoder = type("Listening", (), {"feed": staticmethod(listen)})()  # type: ignore[assignment]
+    connection._decoder = type("Listening", (), {"feed": staticmethod(listen)})()
 
 
 def test_a_method_that_runs_when_the_client_closes_is_cancelled() -> None:

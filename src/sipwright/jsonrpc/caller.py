@@ -20,7 +20,7 @@ from msgspec import UNSET
 
 from sipwright.errors import ArgumentError, JsonRpcParseError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
-from sipwright.jsonrpc.calls import CLOSED, ERROR, FAILURE, OK, TIMEOUT, Attempt, PendingCall, Plan, Probe, Status
+from sipwright.jsonrpc.calls import Attempt, PendingCall, Plan, Probe
 from sipwright.jsonrpc.connecting import Connect, connect
 from sipwright.jsonrpc.connection import CALLBACK_FAULTS, Connection
 from sipwright.jsonrpc.deadlines import Deadlines
@@ -28,7 +28,7 @@ from sipwright.jsonrpc.dispatch import Dispatcher
 from sipwright.jsonrpc.endpoint import DialedEndpoint, Endpoint
 from sipwright.jsonrpc.executor import Executor
 from sipwright.jsonrpc.framing import Framing, find_framing
-from sipwright.jsonrpc.groups import Group, Policy
+from sipwright.jsonrpc.groups import Group
 from sipwright.jsonrpc.health import Health
 from sipwright.jsonrpc.messages import (
     METHOD_NOT_FOUND,
@@ -39,12 +39,14 @@ from sipwright.jsonrpc.messages import (
     encode_notification,
     request_head,
 )
+from sipwright.jsonrpc.outcome import CLOSED, ERROR, FAILURE, OK, TIMEOUT, Status
 from sipwright.jsonrpc.peer import Peer
 from sipwright.jsonrpc.pool import Pool, Servers, why_not
 from sipwright.jsonrpc.resolve import DnsResolver, Resolver
 from sipwright.jsonrpc.serving import Serving
 from sipwright.jsonrpc.tls import Tls
 from sipwright.jsonrpc.tries import Tries
+from sipwright.jsonrpc.turns import Policy
 from sipwright.jsonrpc.waiting import Waiting
 
 NOT_STARTED = "the client was not started: use 'async with', or call start()"

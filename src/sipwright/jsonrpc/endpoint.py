@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sipwright.jsonrpc.addresses import ServerAddress
-from sipwright.jsonrpc.connecting import Connect, reason
+from sipwright.jsonrpc.connecting import Connect
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.serving import Serving
+from sipwright.jsonrpc.sockets import reason
 from sipwright.jsonrpc.tls import Tls
 
 logger = logging.getLogger("sipwright.jsonrpc.client")

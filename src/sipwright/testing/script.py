@@ -24,8 +24,8 @@ from sipwright.engine.commands import command_error
 from sipwright.engine.core import Core
 from sipwright.errors import ArgumentError, RpcAnswerError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_servers
-from sipwright.jsonrpc.calls import CLOSED
 from sipwright.jsonrpc.messages import METHOD_NOT_FOUND, Error, encode_params
+from sipwright.jsonrpc.outcome import CLOSED
 from sipwright.lang.namespace import Value
 from sipwright.script.context import Address, Context
 from sipwright.script.loader import load_text

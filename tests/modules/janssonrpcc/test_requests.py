@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sipwright.jsonrpc.calls import CLOSED
 from sipwright.jsonrpc.messages import NEITHER, Error
+from sipwright.jsonrpc.outcome import CLOSED
 from sipwright.lang.namespace import Route, RouteKind, Variable
 from sipwright.modules.janssonrpcc.options import parse_options
 from sipwright.modules.janssonrpcc.requests import Request, Requests, Waiting

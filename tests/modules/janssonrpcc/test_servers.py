@@ -4,7 +4,8 @@ import pytest
 
 from sipwright.errors import ArgumentError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
-from sipwright.modules.janssonrpcc.servers import Server, groups_of, parse_retry_codes, parse_server
+from sipwright.modules.janssonrpcc.servers import Server, groups_of, parse_server
+from sipwright.script.rpc import parse_retry_codes
 
 
 @pytest.mark.parametrize(

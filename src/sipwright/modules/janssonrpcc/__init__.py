@@ -11,17 +11,18 @@ from functools import partial
 from typing import Annotated, Any
 
 from sipwright.errors import ArgumentError, JsonParseError
-from sipwright.jsonrpc.connecting import KEEP_ALIVE, connect
+from sipwright.jsonrpc.connecting import connect
+from sipwright.jsonrpc.sockets import KEEP_ALIVE
 from sipwright.lang.namespace import ParamKind, RouteKind
 from sipwright.lang.source import suggest
 from sipwright.modules.janssonrpcc.answers import InternalError, internal_error
 from sipwright.modules.janssonrpcc.options import NO_OPTIONS, Options, RequestOptions
 from sipwright.modules.janssonrpcc.requests import Request, Requests, Waiting
-from sipwright.modules.janssonrpcc.servers import Server, groups_of, parse_retry_codes, parse_server
+from sipwright.modules.janssonrpcc.servers import Server, groups_of, parse_server
 from sipwright.script.context import Context
 from sipwright.script.kinds import Str, to_text
 from sipwright.script.module import Module, Param, VariableParam, function
-from sipwright.script.rpc import ParamsText, prepare_params
+from sipwright.script.rpc import ParamsText, parse_retry_codes, prepare_params
 from sipwright.script.services import Services
 
 # How many requests nobody waits for, in one worker: with retry=-1 they would be ever more while a service is down.

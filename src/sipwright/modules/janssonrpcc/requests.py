@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sipwright.jsonrpc.calls import CLOSED
 from sipwright.jsonrpc.messages import NEITHER, Error
+from sipwright.jsonrpc.outcome import CLOSED
 from sipwright.lang.namespace import Route, Variable
 from sipwright.modules.janssonrpcc.answers import InternalError, answer_text, internal_error, payload_of
 from sipwright.modules.janssonrpcc.options import FOREVER, Options

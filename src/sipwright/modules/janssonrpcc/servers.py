@@ -123,29 +123,3 @@ def _specs(servers: Sequence[Server]) -> list[ServerSpec]:
         )
         for server in servers
     ]
-
-
-def parse_retry_codes(text: str) -> tuple[range, ...]:
-    """Parse `"-32603, -32000..-32099"`: numbers and ranges, which may be written from either end.
-
-    Raises ArgumentError with the offset into the text.
-    """
-    ranges = []
-    offset = 0
-    for item in text.split(","):
-        if item.strip():
-            start, dots, end = item.partition("..")
-            first = _code(start, offset)
-            last = _code(end, offset + len(start) + len(dots)) if dots else first
-            ranges.append(range(min(first, last), max(first, last) + 1))
-        offset += len(item) + 1
-    return tuple(ranges)
-
-
-def _code(text: str, offset: int) -> int:
-    digits = text.strip()
-    at = offset + len(text) - len(text.lstrip())
-    number = digits[1:] if digits[:1] in ("-", "+") else digits
-    if not (number.isascii() and number.isdecimal() and len(number) < 11):
-        raise ArgumentError(f"expected an error code, or a range of them like -32000..-32099, found '{digits}'", at)
-    return int(digits)
