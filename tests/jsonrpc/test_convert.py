@@ -262,7 +262,12 @@ class Other(msgspec.Struct):
     x: int
 
 
-@given(st.lists(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text()), max_size=4))
+@given(
+    st.lists(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),
+        max_size=4,
+    )
+)
 def test_both_ways_of_decoding_agree(params: list[Any]) -> None:
     def f(a: int, b: float = 0.5, c: str | None = None) -> Any:
         return a, b, c

@@ -12,21 +12,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from math import gcd
-from typing import Literal
 
-from sipwright.errors import ArgumentError
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.endpoint import Endpoint
-
-Policy = Literal["round_robin", "least_pending"]
-POLICIES = ("round_robin", "least_pending")
-
-# A level's place in the order, the lowest first: the negative priority, and the priority of the SRV record.
-Level = tuple[int, int]
-
-# How many turns a ring has at most: weights that would need more are rounded.
-MAX_TURNS = 1024
+from sipwright.jsonrpc.srv import SrvName
+from sipwright.jsonrpc.turns import Level, Policy, check_policy, spread
 
 
 class Member:
@@ -49,10 +39,10 @@ class Member:
 class Group:
     """Endpoints by level. `on_change(group)` is called after a server came, went, or could not be reached.
 
-    `is_resolving` is true until the names among its servers have been resolved once.
+    `names` are the srv names among its servers, whose records are members, too.
     """
 
-    __slots__ = ("_on_change", "_rings", "_top", "_weights", "is_resolving", "members", "name", "pick")
+    __slots__ = ("_on_change", "_rings", "_top", "_weights", "members", "name", "names", "pick")
 
     pick: Callable[[], Connection | None]
     """Return the connection for the next call, None when no server can take one."""
@@ -64,11 +54,10 @@ class Group:
         policy: Policy = "round_robin",
         members: Iterable[Member] = (),
     ) -> None:
-        if policy not in POLICIES:
-            raise ArgumentError(f"no policy is named {policy!r}, expected one of {', '.join(POLICIES)}")
+        check_policy(policy)
         self.name = name
         self.members = list(members)
-        self.is_resolving = False
+        self.names: list[SrvName] = []
         self._on_change = on_change
         self._rings: list[deque[Connection]] = []
         self._top: deque[Connection] = deque()
@@ -127,12 +116,14 @@ class Group:
     @property
     def is_starting(self) -> bool:
         """True until the first attempt to connect has ended for every server."""
-        return self.is_resolving or not all(member.endpoint.is_tried for member in self.members)
+        return not all(name.is_resolved for name in self.names) or not all(
+            member.endpoint.is_tried for member in self.members
+        )
 
     @property
     def is_given_up(self) -> bool:
         """True when no server is connected and none will be asked again (also when there are none)."""
-        return not self.is_resolving and all(
+        return not self.names and all(
             member.endpoint.is_given_up and member.endpoint.connection is None for member in self.members
         )
 
@@ -157,25 +148,4 @@ def _ring(ready: dict[Connection, int], turns: list[Connection]) -> deque[Connec
     order = stay + [connection for connection in ready if connection not in stay]
     if len(set(ready.values())) <= 1:
         return deque(order)
-    return deque(_spread([(connection, ready[connection]) for connection in order]))
-
-
-def _spread(weights: list[tuple[Connection, int]]) -> list[Connection]:
-    """Return a round in which each has turns in the proportion of its weight, as far apart as can be.
-
-    Each turn is of the one that is furthest behind its share.
-    """
-    divisor = gcd(*(weight for _, weight in weights))
-    total = sum(weight for _, weight in weights) // divisor
-    scale = max(1.0, total / MAX_TURNS) * divisor
-    shares = [(connection, max(1, round(weight / scale))) for connection, weight in weights]
-    length = sum(share for _, share in shares)
-    credit = dict.fromkeys((connection for connection, _ in shares), 0)
-    turns = []
-    for _ in range(length):
-        for connection, share in shares:
-            credit[connection] += share
-        best = max(credit, key=credit.__getitem__)
-        credit[best] -= length
-        turns.append(best)
-    return turns
+    return deque(spread([(connection, ready[connection]) for connection in order]))

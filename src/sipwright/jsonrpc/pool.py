@@ -13,14 +13,15 @@ from typing import Any, Protocol
 
 from sipwright.errors import ArgumentError, RpcClosedError, RpcConnectionError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_servers
-from sipwright.jsonrpc.calls import CLOSED
 from sipwright.jsonrpc.connecting import Connect
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.endpoint import DialedEndpoint, Endpoint, OutgoingEndpoint
-from sipwright.jsonrpc.groups import Group, Level, Member, Policy
+from sipwright.jsonrpc.groups import Group, Member
+from sipwright.jsonrpc.outcome import CLOSED
 from sipwright.jsonrpc.resolve import Resolver, SrvRecord
 from sipwright.jsonrpc.srv import SrvName
 from sipwright.jsonrpc.tls import Tls
+from sipwright.jsonrpc.turns import Level, Policy
 
 Servers = str | Sequence[ServerSpec]
 
@@ -243,8 +244,9 @@ class Pool:
     def _add(self, group: Group, spec: ServerSpec) -> list[OutgoingEndpoint]:
         """Put a server into a group; return the endpoints that are new."""
         if spec.address.kind == "srv":
-            group.is_resolving = True
-            self._name(spec.address).add(lambda records: self._resolved(group, spec, records))
+            name = self._name(spec.address)
+            group.names.append(name)
+            name.add(lambda records: self._resolved(group, spec, records))
             return []
         endpoint, is_new = self._endpoint(spec.address, spec.max_pending)
         group.members.append(Member(endpoint, (-spec.priority, 0), spec.weight))
@@ -275,6 +277,8 @@ class Pool:
         for spec in [spec for spec in self._specs[group.name] if spec.address == address]:
             self._specs[group.name].remove(spec)
             gone += self._srv_members.pop((group.name, spec), [])
+            if spec.address in self._names:
+                group.names.remove(self._names[spec.address])
         group.members = [member for member in group.members if member not in gone]
 
     def _sweep(self) -> None:
@@ -326,9 +330,6 @@ class Pool:
         gone = self._srv_members.get(key, [])
         self._srv_members[key] = members
         group.members = [member for member in group.members if member not in gone] + members
-        group.is_resolving = any(
-            one.address.kind == "srv" and not self._name(one.address).is_resolved for one in self._specs[group.name]
-        )
         for endpoint in new:
             endpoint.start()
         group.refresh()
@@ -401,11 +402,16 @@ def _specs(servers: Servers) -> list[ServerSpec]:
 
 def why_not(group: Group) -> str:
     """Return why no server of the group takes calls, for a person."""
-    if not group.members:
-        return "the names of the servers are not resolved" if group.is_resolving else "there are no servers"
     if group.is_ready:
         return "every connected server has as many calls pending as it may have"
     states = [f"{endpoint.name}: {_state(endpoint)}" for endpoint in group.endpoints]
+    states += [
+        name.last_failure or f"{name.name} is not resolved yet"
+        for name in group.names
+        if name.last_failure or not name.is_resolved
+    ]
+    if not states:
+        return "there are no servers"
     return f"no server is connected ({'; '.join(states)})"
 
 
