@@ -20,6 +20,7 @@ import pytest
 from sipwright.errors import ArgumentError, RpcAnswerError, RpcConnectionError, StartError
 from sipwright.jsonrpc.client import Client
 from sipwright.jsonrpc.server import Server
+from sipwright.jsonrpc.service import Service, remote
 from sipwright.netstring import Decoder, encode
 from tests.jsonrpc.wire import Wire
 
@@ -575,6 +576,45 @@ def test_objects_are_services_with_their_public_methods() -> None:
         async with server, Client(f"127.0.0.1:{server.port},1") as client:
             assert await client.call("users.get", {"id": 5}) == {"id": 5}
             assert await client.call("users.static") == "static"
+
+    asyncio.run(main())
+
+
+def test_an_implementation_of_a_service_answers_the_calls_of_its_proxy() -> None:
+    class Users(Service, prefix="users."):
+        async def get(self, id: int) -> dict[str, int]:  # noqa: A002
+            raise NotImplementedError
+
+        @remote(method="removeUser")
+        async def remove(self, id: int, *, now: bool = False) -> str:  # noqa: A002
+            raise NotImplementedError
+
+    class Kept(Users, implementation=True):
+        def __init__(self) -> None:
+            self.users = {5: {"age": 50}}
+
+        async def get(self, id: int) -> dict[str, int]:  # noqa: A002
+            return self.users[id]
+
+        async def remove(self, id: int, *, now: bool = False) -> str:  # noqa: A002
+            del self.users[id]
+            return "now" if now else "later"
+
+        def not_declared(self) -> None:
+            pass
+
+    async def main() -> None:
+        server = Server()
+        server.add_service(Kept(), prefix="v1.")
+        assert list(server.dispatcher) == ["v1.users.get", "v1.users.removeUser"]
+        server = Server(timeout=1)
+        server.add_service(Kept())
+        async with server, Client(f"127.0.0.1:{server.port},1") as client:
+            users = Users(client)
+            assert await users.get(5) == {"age": 50}
+            assert await users.remove(5, now=True) == "now"
+            with pytest.raises(TypeError, match="no implementation"):
+                server.add_service(users)
 
     asyncio.run(main())
 

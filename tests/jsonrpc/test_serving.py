@@ -145,9 +145,9 @@ def test_with_calls_of_its_own_in_flight_it_is_read_up_to_a_bound() -> None:
         end.connection.peer.request(Call(), b',"method":"x"', None)
         for number in range(MAX_WAITING):
             end.ask("wait", number=number)
-        assert end.transport.is_read
+        assert (end.transport.is_read, end.counters()["running"]) == (True, MAX_WAITING)
         end.ask("wait", number=MAX_WAITING)
-        assert not end.transport.is_read
+        assert (end.transport.is_read, end.counters()["running"]) == (False, MAX_WAITING + 1)
         gate.set()
         assert len(await end.answers(MAX_WAITING + 1)) == MAX_WAITING + 1
         assert end.counters() == {"requests": MAX_WAITING + 1, "results": MAX_WAITING + 1}
