@@ -202,15 +202,6 @@ class _Shouting:
         return payloads
 
 
-def test_tcp_looks_after_silent_clients() -> None:
-    with socket.socket() as one:
-        keep_alive(one, 30)
-        assert one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-        assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
-        assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 10
-        assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
-
-
 def test_connections_of_a_server_are_kept_alive_unless_it_is_told_otherwise() -> None:
     async def main() -> None:
         for options, expected in (({}, 1), ({"keepalive": None}, 0)):
