@@ -12,8 +12,8 @@ PACKAGE = SRC / "sipwright"
 
 # What may be imported from our own package, by prefix, longest prefix of the importing module first.
 L0_OWN = ["sipwright.errors", "sipwright.timerqueue", "sipwright.netstring"]
-CORE_RPC = ["addresses", "deadlines", "dispatch", "framing", "lenient", "messages", "peer", "resulttext", "template"]
-CORE_RPC += ["binding", "outcome", "service", "turns", "typed"]
+CORE_RPC = ["addresses", "binding", "convert", "deadlines", "dispatch", "framing", "lenient", "limits", "messages"]
+CORE_RPC += ["outcome", "peer", "resulttext", "service", "template", "turns", "typed"]
 RPC = ["sipwright.jsonrpc"]
 CORE_REDIS = ["addresses", "resp", "scripts"]
 REDIS = ["sipwright.redis"]
@@ -34,6 +34,13 @@ ALLOWED: dict[str, list[str]] = {
     "sipwright.lang": ["sipwright.errors", "sipwright.lang"],
     "sipwright.transport": [*L0_OWN, "sipwright.sip", "sipwright.transport"],
     "sipwright.script": [*L0_OWN, "sipwright.sip", "sipwright.transaction", "sipwright.lang", "sipwright.script"],
+    # The one part of it that knows JSON-RPC, and only its cores.
+    "sipwright.script.rpc": [
+        "sipwright.errors",
+        "sipwright.jsonrpc.template",
+        "sipwright.lang",
+        "sipwright.script",
+    ],
     "sipwright.modules": [
         *L0_OWN,
         *RPC,

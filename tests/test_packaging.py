@@ -12,7 +12,7 @@ import pytest
 
 from sipwright.cli import main as command
 from sipwright.script.settings import Settings
-from sipwright.workers import supervisor
+from sipwright.workers import socketfile, supervisor
 from tests.scenarios.processes import require_program
 
 UNIT = Path(__file__).parent.parent / "packaging" / "sipwright.service"
@@ -43,6 +43,14 @@ def test_its_command_line_is_one_of_ours(service: configparser.SectionProxy) -> 
     assert options.main.__module__ == "sipwright.cli.run"
     # Without -D there is a supervisor, which is what all the rest is about; the log goes to the journal.
     assert (options.file, options.foreground, options.to_stderr) == ("/etc/sipwright/sipwright.cfg", 0, True)
+
+
+def test_its_control_socket_is_in_its_own_directory_where_ctl_looks(service: configparser.SectionProxy) -> None:
+    arguments = shlex.split(service["ExecStart"])[1:]
+    control = Path(command._parser(arguments).parse_args(arguments).control.replace("%t", "/run"))
+    assert control.parent == Path("/run") / service["RuntimeDirectory"]
+    assert control.parent in list(socketfile._places({}))
+    assert socketfile._match_name(control.name)
 
 
 def test_its_times_leave_the_server_those_that_it_takes(service: configparser.SectionProxy) -> None:

@@ -208,7 +208,7 @@ class Server:
 
     def params(self) -> Any:
         if not hasattr(self, "_params"):
-            from sipwright.modules.jsonrpc import prepare_params
+            from sipwright.script.rpc import prepare_params
 
             self._params = prepare_params(["{'id': 1}"])
         return self._params

@@ -12,8 +12,8 @@ import pytest
 from sipwright.engine.admission import QUIET_SECONDS, Episode
 from sipwright.errors import ConfigErrors
 from sipwright.lang.namespace import RouteKind
-from sipwright.modules.jsonrpc import prepare_params
 from sipwright.script.context import Context
+from sipwright.script.rpc import prepare_params
 from sipwright.testing import NoAnswer, ScriptDriver, sip_request
 from sipwright.testing.script import CLIENT
 

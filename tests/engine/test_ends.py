@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sipwright.modules.jsonrpc import prepare_params
 from sipwright.script.context import Context
+from sipwright.script.rpc import prepare_params
 
 Requests = Callable[..., bytes]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sipwright.lang.namespace import RouteKind, Variable
-from sipwright.modules.jsonrpc import prepare_params
 from sipwright.script.context import Context
+from sipwright.script.rpc import prepare_params
 from sipwright.sip.message import Message, Request
 
 Requests = Callable[..., bytes]

@@ -18,35 +18,7 @@ from sipwright.errors import ArgumentError, RpcAnswerError, RpcConnectionError, 
 from sipwright.jsonrpc.client import Client
 from sipwright.jsonrpc.server import Server
 from sipwright.netstring import Decoder, encode
-
-
-class Wire:
-    """A client that sends payloads as they are written and reads payloads as they come."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-        self._decoder = Decoder()
-        self._read: list[bytes] = []
-
-    def send(self, *payloads: str | bytes) -> None:
-        data = [payload.encode() if isinstance(payload, str) else payload for payload in payloads]
-        self.writer.write(b"".join(encode(one) for one in data))
-
-    async def receive(self) -> Any:
-        async with asyncio.timeout(2):
-            while not self._read:
-                data = await self.reader.read(65536)
-                if not data:
-                    raise EOFError
-                self._read += self._decoder.feed(data)
-        return json.loads(self._read.pop(0))
-
-    async def nothing_comes(self) -> bool:
-        """True when the answer to a request that is made now is the next that comes."""
-        self.send('{"jsonrpc":"2.0","method":"ping","id":"sync"}')
-        answer = await self.receive()
-        return isinstance(answer, dict) and answer["id"] == "sync"
+from tests.jsonrpc.wire import Wire
 
 
 def make_server(**options: Any) -> Server:
@@ -387,7 +359,7 @@ def test_a_blocked_client_leaves_the_others_their_turn_in_the_queue() -> None:
                     while answers < 312:
                         answers += len(decoder.feed(await loop.sock_recv(sock, 1 << 20)))
                     assert await client.call("sleep", [0, "slept"]) == "slept"
-                    assert len(server._queue) == 0
+                    assert len(server.executor._queue) == 0
 
     asyncio.run(asyncio.wait_for(main(), 10))
 

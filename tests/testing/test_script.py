@@ -98,3 +98,18 @@ def test_a_script_without_an_answer_has_no_status() -> None:
     run = run_script("request_route { return 1; }", sip_request())
     assert run.status is None
     assert run.replies == []
+
+
+def test_commands_of_modules_can_be_run() -> None:
+    driver = ScriptDriver('loadmodule "sl.so"\nrequest_route { exit; }')
+    services = driver._core.services
+
+    async def later(params: Any) -> Any:
+        return {"seen": params}
+
+    services.add_command("a.now", lambda params: (params["x"], 2), params=["x"])
+    services.add_command("a.later", later)
+    assert driver.command("a.now", {"x": 1}) == [1, 2]
+    assert driver.command("a.later") == {"seen": None}
+    with pytest.raises(RpcAnswerError, match="Invalid params"):
+        driver.command("a.now")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sipwright.workers.control import Beat, FromWorker, Ready, Stop, pack
+from sipwright.workers.control import Ask, Beat, FromSupervisor, FromWorker, Ready, Stop, pack
 from sipwright.workers.peering import channel
 from sipwright.workers.process import WorkerProcess, describe_end
 
@@ -105,3 +105,36 @@ def test_a_fault_in_a_worker_ends_it_and_nothing_of_the_supervisor_runs_in_it() 
 )
 def test_the_end_of_a_process_is_told_in_words(status: int, text: str) -> None:
     assert describe_end(status) == text
+
+
+def test_what_a_worker_does_not_read_at_once_waits_and_is_whole() -> None:
+    def run(control: socket.socket) -> int:
+        control.recv(1)
+        messages, asks = FromSupervisor(), 0
+        while asks < 20:
+            asks += sum(isinstance(message, Ask) for message in messages.feed(control.recv(1 << 20)))
+        return asks
+
+    process = started(run)
+    # More than the socket takes, in pieces that it cannot take as a whole.
+    process.control.send(b"!")
+    for number in range(20):
+        process.tell(Ask(number, "x.y", b'"' + b"x" * 100_000 + b'"'))
+    assert (process.is_waiting, process.is_deaf) == (True, False)
+    deadline = time.monotonic() + 10
+    while process.is_waiting:
+        assert time.monotonic() < deadline
+        process.flush()
+    assert end_of(process) == "ended with status 20"
+
+
+def test_a_worker_that_reads_nothing_is_deaf() -> None:
+    def run(control: socket.socket) -> int:
+        time.sleep(30)
+        return control.fileno()
+
+    process = started(run)
+    while not process.is_deaf:
+        process.tell(Ask(1, "x.y", b'"' + b"x" * 1_000_000 + b'"'))
+    process.kill()
+    assert end_of(process) == "was killed by SIGKILL"

@@ -19,6 +19,7 @@ from sipwright.errors import ConfigErrors, SipwrightError
 
 COMMANDS = {
     "run": "run a SIP server on a routing script",
+    "ctl": "ask or command a server that runs",
     "check": "check a routing script and list everything that is wrong with it",
     "rpc": "call a JSON-RPC service, or serve the functions of a Python file",
     "send": "send one SIP request and print the replies",

@@ -26,7 +26,7 @@ from sipwright.errors import ArgumentError, CommandError, JsonParseError, RpcErr
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_address
 from sipwright.jsonrpc.calls import PendingCall
 from sipwright.jsonrpc.client import Client
-from sipwright.jsonrpc.dispatch import Dispatcher
+from sipwright.jsonrpc.dispatch import Dispatcher, Method
 from sipwright.jsonrpc.lenient import to_json
 from sipwright.jsonrpc.server import Server
 
@@ -147,14 +147,28 @@ def _address(text: str, any_port: bool = False) -> ServerAddress:
 # rpc serve
 
 
+class EchoMethod(Method):
+    """Returns its parameters."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None)
+
+    def invoke(self, params: Raw | UnsetType, connection: Any = None) -> Any:  # noqa: ARG002  asked by nobody
+        """Return the parameters, None for none."""
+        return None if params is UNSET else msgspec.Raw(bytes(params))
+
+
 class EchoDispatcher(Dispatcher):
     """Has every method: the result is the parameters."""
 
     __slots__ = ()
 
-    def call(self, name: str, params: Raw | UnsetType) -> Any:  # noqa: ARG002  every name is the same
-        """Return the parameters, None for none."""
-        return None if params is UNSET else msgspec.Raw(bytes(params))
+    def __init__(self) -> None:
+        super().__init__()
+        method = EchoMethod()
+        self.find = lambda _name: method
 
 
 async def serve_functions(options: argparse.Namespace) -> int:

@@ -21,8 +21,9 @@ from sipwright.cli.check import add_defines, parse_defines, report
 from sipwright.engine.listen import open_sockets
 from sipwright.engine.worker import Worker
 from sipwright.errors import ArgumentError, CommandError
-from sipwright.script.loader import Script, load_script
+from sipwright.script.loader import load_script
 from sipwright.script.settings import MAX_BUFFER, ListenAddress, Settings, parse_listen
+from sipwright.workers.alone import LoneServer
 from sipwright.workers.configuration import Configuration, Options
 from sipwright.workers.log import OpenLog, log_settings, open_log
 from sipwright.workers.steering import MAX_WORKERS
@@ -81,6 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-u", dest="user", metavar="USER", help="become this user once the sockets are open")
     parser.add_argument("-g", dest="group", metavar="GROUP", help="become this group once the sockets are open")
     parser.add_argument(
+        "--control",
+        metavar="PATH",
+        help="the Unix socket of the control interface (`sipwright ctl`), or 'none', whatever the script says "
+        "(default: control-PID.sock in the directory for such files)",
+    )
+    parser.add_argument(
         "--log-engine",
         metavar="json[:FLAGS]",
         help="the form of the log, whatever the script says: one JSON object a line instead of text",
@@ -103,7 +110,7 @@ def main(options: argparse.Namespace) -> int:
         if options.foreground == 1:
             if (options.workers or configuration.script.settings.children or 1) > 1:
                 logger.info("note: with -D there is one worker")
-            asyncio.run(serve(configuration.script, configuration.listen, log))
+            asyncio.run(serve(configuration, _server_options(options), log))
         else:
             Supervisor(configuration, load, _server_options(options), _announce).run()
     finally:
@@ -119,6 +126,8 @@ def _server_options(options: argparse.Namespace) -> Options:
         user=options.user,
         group=options.group,
         steering=_steering(os.environ.get("SIPWRIGHT_STEERING", "kernel")),
+        control=options.control,
+        version=sipwright.__version__,
     )
 
 
@@ -183,19 +192,31 @@ def _load(options: argparse.Namespace, defines: Mapping[str, str]) -> Configurat
     return Configuration(script, listen_addresses(options.listen, script.settings), log)
 
 
-async def serve(script: Script, listen: list[ListenAddress], log: OpenLog) -> None:
+async def serve(configuration: Configuration, options: Options, log: OpenLog) -> None:
     """Run one worker in this process until a signal comes. StartError: it cannot listen."""
     loop = asyncio.get_running_loop()
     signals = _Signals(loop)
+    script, listen = configuration.script, configuration.listen
     (sockets,) = open_sockets(listen, receive_buffer=script.settings.receive_buffer)
     worker = Worker(script, listen, sockets)
     log.follow(worker.services)
-    worker.start()
-    worker.read()
-    _announce(listen, 1)
+    server = LoneServer(script.path, worker.services, loop, options.version)
+    control = await server.open_control(options.control or script.settings.control, options.runtime_directory)
+    try:
+        worker.start()
+        worker.read()
+        _announce(listen, 1)
+        await _stop_when_told(worker, signals, script.settings.drain_timeout / 1000)
+        script.registry.mod_destroy(worker.services.shared_store)
+    finally:
+        control.close()
+
+
+async def _stop_when_told(worker: Worker, signals: _Signals, drain_timeout: float) -> None:
     await signals.first.wait()
     logger.info("stopping")
-    stopping = loop.create_task(worker.stop(script.settings.drain_timeout / 1000))
+    loop = asyncio.get_running_loop()
+    stopping = loop.create_task(worker.stop(drain_timeout))
     second = loop.create_task(signals.second.wait())
     # Meanwhile suspended transactions go on; a second signal leaves them as they are.
     await asyncio.wait((stopping, second), return_when=asyncio.FIRST_COMPLETED)
@@ -204,7 +225,6 @@ async def serve(script: Script, listen: list[ListenAddress], log: OpenLog) -> No
         stopping.result()
     else:
         stopping.cancel()
-    script.registry.mod_destroy(worker.services.shared_store)
 
 
 class _Signals:

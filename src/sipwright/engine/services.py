@@ -16,6 +16,8 @@ from ipaddress import ip_address
 from typing import Any
 
 from sipwright.engine.admission import UNLIMITED, Admission
+from sipwright.engine.commands import Commands
+from sipwright.engine.notices import Notices
 from sipwright.engine.reply import Replier
 from sipwright.engine.run import Runner
 from sipwright.engine.stats import Counters, Statistics
@@ -126,6 +128,11 @@ class WorkerServices:
         self._last_label = first_label
         self._events = 0
         self._handlers: dict[str, Callable[[bytes], bool]] = {}
+        self.commands = Commands()
+        self.add_command = self.commands.add
+        self.notices = Notices()
+        self.post = self.notices.post
+        self.follow = self.notices.follow
         # Set by whoever knows the other workers.
         self.tell_worker: Callable[[int, str, bytes], bool] = _there_is_none
         self._runner: Runner

@@ -11,8 +11,9 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
+from sipwright.jsonrpc import sockets
 from sipwright.jsonrpc.addresses import ServerAddress
-from sipwright.jsonrpc.sockets import CONNECT_TIMEOUT, STAGGER, AddressInfo, interleaved, keep_alive, path_of
+from sipwright.jsonrpc.sockets import CONNECT_TIMEOUT, KEEP_ALIVE, STAGGER, AddressInfo, interleaved, path_of
 from sipwright.jsonrpc.tls import Tls
 
 # Connects to an address and has a protocol made there. Raises OSError (ssl.SSLError is one), ValueError.
@@ -26,8 +27,12 @@ async def connect(
     address: ServerAddress,
     make: Callable[[], asyncio.Protocol],
     tls: Tls | None,
+    *,
+    keep_alive: int = KEEP_ALIVE,
 ) -> None:
     """Connect to a server of the kind tcp, tls or unix, and let `make()` have the connection.
+
+    After `keep_alive` seconds of silence TCP asks whether the other machine lives.
 
     Raises OSError, or ValueError for an address that cannot be one, such as a name that IDNA does not know.
     """
@@ -35,7 +40,7 @@ async def connect(
         sock = await _connected(loop, (socket.AF_UNIX, socket.SOCK_STREAM, 0, "", path_of(address.host)))
     else:
         sock = await connect_host(loop, address.host, address.port)
-        keep_alive(sock)
+        sockets.keep_alive(sock, keep_alive)
     # From here on the transport owns the socket, also when this task is cancelled.
     if address.kind == "tls":
         assert tls is not None  # the pool sees to that

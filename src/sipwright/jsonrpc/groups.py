@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.endpoint import Endpoint
+from sipwright.jsonrpc.srv import SrvName
 from sipwright.jsonrpc.turns import Level, Policy, check_policy, spread
 
 
@@ -38,10 +39,10 @@ class Member:
 class Group:
     """Endpoints by level. `on_change(group)` is called after a server came, went, or could not be reached.
 
-    `is_resolving` is true until the names among its servers have been resolved once.
+    `names` are the srv names among its servers, whose records are members, too.
     """
 
-    __slots__ = ("_on_change", "_rings", "_top", "_weights", "is_resolving", "members", "name", "pick")
+    __slots__ = ("_on_change", "_rings", "_top", "_weights", "members", "name", "names", "pick")
 
     pick: Callable[[], Connection | None]
     """Return the connection for the next call, None when no server can take one."""
@@ -56,7 +57,7 @@ class Group:
         check_policy(policy)
         self.name = name
         self.members = list(members)
-        self.is_resolving = False
+        self.names: list[SrvName] = []
         self._on_change = on_change
         self._rings: list[deque[Connection]] = []
         self._top: deque[Connection] = deque()
@@ -115,12 +116,14 @@ class Group:
     @property
     def is_starting(self) -> bool:
         """True until the first attempt to connect has ended for every server."""
-        return self.is_resolving or not all(member.endpoint.is_tried for member in self.members)
+        return not all(name.is_resolved for name in self.names) or not all(
+            member.endpoint.is_tried for member in self.members
+        )
 
     @property
     def is_given_up(self) -> bool:
         """True when no server is connected and none will be asked again (also when there are none)."""
-        return not self.is_resolving and all(
+        return not self.names and all(
             member.endpoint.is_given_up and member.endpoint.connection is None for member in self.members
         )
 

@@ -244,8 +244,9 @@ class Pool:
     def _add(self, group: Group, spec: ServerSpec) -> list[OutgoingEndpoint]:
         """Put a server into a group; return the endpoints that are new."""
         if spec.address.kind == "srv":
-            group.is_resolving = True
-            self._name(spec.address).add(lambda records: self._resolved(group, spec, records))
+            name = self._name(spec.address)
+            group.names.append(name)
+            name.add(lambda records: self._resolved(group, spec, records))
             return []
         endpoint, is_new = self._endpoint(spec.address, spec.max_pending)
         group.members.append(Member(endpoint, (-spec.priority, 0), spec.weight))
@@ -276,6 +277,8 @@ class Pool:
         for spec in [spec for spec in self._specs[group.name] if spec.address == address]:
             self._specs[group.name].remove(spec)
             gone += self._srv_members.pop((group.name, spec), [])
+            if spec.address in self._names:
+                group.names.remove(self._names[spec.address])
         group.members = [member for member in group.members if member not in gone]
 
     def _sweep(self) -> None:
@@ -327,9 +330,6 @@ class Pool:
         gone = self._srv_members.get(key, [])
         self._srv_members[key] = members
         group.members = [member for member in group.members if member not in gone] + members
-        group.is_resolving = any(
-            one.address.kind == "srv" and not self._name(one.address).is_resolved for one in self._specs[group.name]
-        )
         for endpoint in new:
             endpoint.start()
         group.refresh()
@@ -402,11 +402,16 @@ def _specs(servers: Servers) -> list[ServerSpec]:
 
 def why_not(group: Group) -> str:
     """Return why no server of the group takes calls, for a person."""
-    if not group.members:
-        return "the names of the servers are not resolved" if group.is_resolving else "there are no servers"
     if group.is_ready:
         return "every connected server has as many calls pending as it may have"
     states = [f"{endpoint.name}: {_state(endpoint)}" for endpoint in group.endpoints]
+    states += [
+        name.last_failure or f"{name.name} is not resolved yet"
+        for name in group.names
+        if name.last_failure or not name.is_resolved
+    ]
+    if not states:
+        return "there are no servers"
     return f"no server is connected ({'; '.join(states)})"
 
 

@@ -1,44 +1,43 @@
-"""The JSON-RPC server (L2): listens, calls the functions, answers; the functions' table is `dispatch`.
+"""The JSON-RPC server (L2): what it is told to serve, where it listens, and how it ends.
 
-A plain function is called and answered in the same turn of the loop, without a task; an `async` one runs as a task.
-At most `max_concurrent` of those run at a time: beyond that, requests wait in their order and their connections are
-not read from, so that the other ends feel it. A client that does not read its answers is not read from either, and what
-it has asked waits. Beyond `max_connections` clients, further ones are turned away.
+The functions' table is `dispatch`, connections are `session`, what is asked on them is `serving`, listening sockets are
+`listeners`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Coroutine
-from types import CoroutineType, TracebackType
+import socket
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from msgspec import UNSET
-
-from sipwright.errors import JsonRpcParseError, RpcAnswerError, StartError
-from sipwright.jsonrpc.connection import CALLBACK_FAULTS, Connection
+from sipwright.errors import ArgumentError, RpcAnswerError, StartError
+from sipwright.jsonrpc import openrpc
+from sipwright.jsonrpc.addresses import ServerAddress
+from sipwright.jsonrpc.auth import Auth, make_check
 from sipwright.jsonrpc.dispatch import Dispatcher
-from sipwright.jsonrpc.messages import (
-    INTERNAL_ERROR,
-    Id,
-    Message,
-    check_request,
-    encode_batch,
-    encode_error,
-    encode_json,
-    encode_result,
-)
-from sipwright.jsonrpc.peer import Peer
+from sipwright.jsonrpc.executor import Executor, Hook
+from sipwright.jsonrpc.framing import Framing, find_framing
+from sipwright.jsonrpc.limits import Limits
+from sipwright.jsonrpc.listeners import Listener, listen, parse_listen
+from sipwright.jsonrpc.messages import MAX_BATCH
+from sipwright.jsonrpc.middleware import Middleware
+from sipwright.jsonrpc.remote import RemoteDeadlines, RpcConnection
+from sipwright.jsonrpc.session import Session, SessionOptions
+from sipwright.jsonrpc.tls import Tls
 
 logger = logging.getLogger("sipwright.jsonrpc.server")
 
 F = TypeVar("F", bound=Callable[..., Any])
+M = TypeVar("M", bound=Middleware)
+H = TypeVar("H", bound=Hook)
+E = TypeVar("E", bound=BaseException)
 
 
 class Server:
-    """A JSON-RPC server over TCP with netstrings.
+    """A JSON-RPC server.
 
         server = Server()
 
@@ -46,86 +45,268 @@ class Server:
         def add(a: int, b: int) -> int:
             return a + b
 
-        @server.method("user.get")
+        @server.method("user.get", timeout=1.0)
         async def get_user(id: int) -> dict[str, str]:
             ...
 
-        await server.start("127.0.0.1", 9999)
+        await server.listen("tcp:127.0.0.1:9999")
         await server.serve_forever()
 
-    Parameters come by position or by name; those that do not fit the signature are answered with -32602. A function
-    answers with an error by raising RpcAnswerError; any other exception is logged with its traceback and answered
-    with -32603 without saying more. Results are what msgspec can encode. `max_concurrent` is how many async functions
-    run at a time, `max_size` the largest request in bytes: a larger one ends its connection. `max_connections` is how
-    many clients may be connected; one more is disconnected at once, and counted in `refused`.
+    Parameters come by position or by name and are converted to the annotated types; those that do not fit the signature
+    are answered with -32602. A function answers with an error by raising RpcAnswerError; any other exception is logged
+    with its traceback and answered with -32603 without saying more. Results are what msgspec can encode.
+
+    What runs: `max_concurrent` is how many async functions and threads run at a time, over all clients. `concurrency`,
+    `rate`, `timeout` and `threads` are what methods get that do not say otherwise (see `method`); there are
+    `max_threads` threads.
+
+    Who may connect: `max_connections` is how many clients may be connected; one more is disconnected at once, and
+    counted in `refused`. `tls` is for listening on `tls:`. With `auth`, a client has to call `rpc.auth` with
+    `{"token": ...}` first, within `auth_timeout` seconds, unless its certificate says who it is: `auth` is the token, a
+    dict of tokens with whom they belong to, or a function, plain or async, that is given the token and returns who has
+    it (`RpcConnection.identity`), None for nobody. `idle_timeout` (seconds) disconnects clients that ask nothing for so
+    long. `keepalive` (seconds) is when TCP begins to look whether a silent client is still there, None for never.
+
+    Sizes: `max_size` is the largest request in bytes: a larger one ends its connection. A larger answer than
+    `max_response` bytes becomes an error; a batch of more than `max_batch` messages (at most 10000) is refused.
+
+    On the wire: `framing` is the name of a framing, or a Framing. With `cancel_method`, clients cancel calls by a
+    notification of that name, with `{"id": ID}`. `rpc.ping` answers "pong"; `rpc.discover`, unless `discover` is False,
+    the OpenRPC document of the methods, with this `title` and `version`.
+
+    Raises ArgumentError for a value that cannot be.
     """
 
-    def __init__(self, *, max_concurrent: int = 1000, max_connections: int = 1000, max_size: int = 1 << 20) -> None:
-        self.dispatcher = Dispatcher()
+    def __init__(
+        self,
+        *,
+        max_concurrent: int = 1000,
+        max_connections: int = 1000,
+        max_size: int = 1 << 20,
+        max_response: int | None = None,
+        max_batch: int = MAX_BATCH,
+        framing: str | Framing = "netstring",
+        tls: Tls | None = None,
+        threads: bool = False,
+        max_threads: int = 32,
+        concurrency: float | None = None,
+        rate: float | None = None,
+        timeout: float | None = None,
+        auth: Auth | None = None,
+        auth_timeout: float = 10.0,
+        cancel_method: str | None = None,
+        idle_timeout: float | None = None,
+        keepalive: float | None = 60.0,
+        discover: bool = True,
+        title: str = "JSON-RPC service",
+        version: str = "1.0.0",
+    ) -> None:
+        self.dispatcher = Dispatcher(RpcConnection)
+        self.executor = Executor(
+            max_concurrent=max_concurrent,
+            max_threads=max_threads,
+            max_response=max_response,
+            max_batch=max_batch,
+            cancel_method=cancel_method,
+        )
         self.refused = 0
-        self._max_concurrent = max_concurrent
+        self.session_options = SessionOptions(
+            max_size, None if auth is None else make_check(auth), auth_timeout, idle_timeout, keepalive
+        )
+        if auth is not None:
+            self.executor.is_plain = False
         self._max_connections = max_connections
-        self._max_size = max_size
-        self._sessions: set[_Session] = set()
+        self._framing = find_framing(framing)
+        self._tls = tls
+        self._defaults = Limits(threads, concurrency, rate, timeout)
+        self._title, self._version = title, version
+        self._sessions: set[Session] = set()
         self._is_full_told = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        # Sessions with requests that wait for a task to end, each once, in the order of their turn.
-        self._queue: deque[_Session] = deque()
-        self._listener: asyncio.Server | None = None
-        self._closed: asyncio.Event = asyncio.Event()
+        self._is_started = False
+        self.deadlines: RemoteDeadlines
+        self._listeners: list[Listener] = []
+        self._closed = asyncio.Event()
+        self.dispatcher.add("rpc.ping", _pong, is_builtin=True)
+        if discover:
+            self.dispatcher.add(openrpc.DISCOVER, self.discover, is_builtin=True)
+
+    # What is served
 
     @overload
     def method(self, function: F, /) -> F: ...
     @overload
-    def method(self, name: str, /) -> Callable[[F], F]: ...
-    def method(self, function_or_name: F | str, /) -> F | Callable[[F], F]:
+    def method(
+        self,
+        name: str | None = None,
+        /,
+        *,
+        thread: bool | None = None,
+        concurrency: float | None = None,
+        rate: float | None = None,
+        timeout: float | None = None,
+    ) -> Callable[[F], F]: ...
+    def method(
+        self,
+        function_or_name: F | str | None = None,
+        /,
+        *,
+        thread: bool | None = None,
+        concurrency: float | None = None,
+        rate: float | None = None,
+        timeout: float | None = None,
+    ) -> F | Callable[[F], F]:
         """Register the decorated function under its own name or the given one.
 
-        Raises ArgumentError when the name is taken.
+        `thread`: a plain function is called in a thread, and may block there. `concurrency` is how many calls of it run
+        at a time: up to 1000 more wait, one more is answered -32003. `rate` is how many begin in a second; beyond it
+        they are answered -32002, with the seconds to wait in `data`. After `timeout` seconds (from when the request was
+        taken up) a call is cancelled and answered -32004; a thread goes on, and its result is dropped. What is None is
+        as the server has it; infinity is no limit.
+
+        A parameter with the annotation RpcConnection gets the client's connection and is no part of the params.
+
+        Raises ArgumentError when the name is taken, or JSON cannot be converted to the type of a parameter.
         """
-        if not isinstance(function_or_name, str):
-            self.dispatcher.add(function_or_name.__name__, function_or_name)
-            return function_or_name
-        name = function_or_name
+        return self.dispatcher.decorate(function_or_name, self._limits(thread, concurrency, rate, timeout))
 
-        def register(function: F) -> F:
-            self.dispatcher.add(name, function)
-            return function
+    def add_method(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        thread: bool | None = None,
+        concurrency: float | None = None,
+        rate: float | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Register a function. Raises ArgumentError as `method` does, TypeError for what cannot be called."""
+        self.dispatcher.add(name, function, self._limits(thread, concurrency, rate, timeout))
 
-        return register
+    def add_service(
+        self,
+        service: object,
+        prefix: str = "",
+        *,
+        thread: bool | None = None,
+        concurrency: float | None = None,
+        rate: float | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Register the public methods of an object, each under `prefix` and its name; the limits are of each of them.
 
-    def add_method(self, name: str, function: Callable[..., Any]) -> None:
-        """Register a function. Raises ArgumentError when the name is taken, TypeError when it cannot be called."""
-        self.dispatcher.add(name, function)
+        Raises ArgumentError as `method` does, and when there is none.
+        """
+        self.dispatcher.add_service(service, prefix, self._limits(thread, concurrency, rate, timeout))
+
+    def middleware(self, function: M) -> M:
+        """Put an async function around every call, inside of those that were registered before.
+
+        It is called with an RpcRequest and `call_next`, and what it returns is the result: that of
+        `await call_next(request)`, or another.
+        """
+        self.executor.add_middleware(function)
+        return function
+
+    def error(
+        self, *classes: type[BaseException], code: int, message: str | None = None
+    ) -> Callable[[Callable[[E], Any]], Callable[[E], Any]]:
+        """Answer exceptions of these classes with the error `code`, and `message` or else the text of the exception.
+
+        As a decorator, `@server.error(KeyError, code=404)`, of a function that is given the exception and returns the
+        error's `data`.
+        """
+
+        def register(describe: Callable[[E], Any] | None) -> None:
+            def make(error: E) -> RpcAnswerError:
+                text = (str(error) or type(error).__name__) if message is None else message
+                return RpcAnswerError(code, text, None if describe is None else describe(error))
+
+            for kind in classes:
+                self.executor.add_error(kind, make)
+
+        def decorate(describe: Callable[[E], Any]) -> Callable[[E], Any]:
+            register(describe)
+            return describe
+
+        register(None)
+        return decorate
+
+    def hook(self, function: H) -> H:
+        """Have a function told of each ServerEvent: connections that come and go, calls that start and end."""
+        self.executor.add_hook(function)
+        return function
+
+    def discover(self) -> dict[str, Any]:
+        """Return the OpenRPC document of the methods (what `rpc.discover` answers)."""
+        return openrpc.document(self.dispatcher.methods(), self._title, self._version)
+
+    def _limits(
+        self, thread: bool | None, concurrency: float | None, rate: float | None, timeout: float | None
+    ) -> Limits:
+        return self._defaults.changed(thread, concurrency, rate, timeout)
 
     # Life of the server
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Begin to listen; port 0 takes a free one (see `port`). Raises StartError when that cannot be done."""
-        if self._listener is not None:
+        """Listen on a host and a port, with TLS where the server has `tls`; once. Raises as `listen` does."""
+        if self._is_started:
             raise StartError("the server was started already")
-        if not 0 <= port <= 65535:
-            raise StartError(f"cannot listen on {host}:{port}: the port is out of range, 0 to 65535")
+        await self.listen(ServerAddress(host, port, "tcp" if self._tls is None else "tls"))
+        self._is_started = True
+
+    async def listen(
+        self,
+        address: str | ServerAddress | socket.socket,
+        *,
+        framing: str | Framing | None = None,
+        tls: Tls | None = None,
+        mode: int = 0o600,
+    ) -> ServerAddress:
+        """Begin to listen on one more address, and return it: with port 0, it is the one that was free.
+
+        `address` is `"tcp:host:port"`, `"tls:host:port"` or `"unix:/path"`, an IPv6 address in brackets, or a socket
+        that is bound. `framing` and `tls` are as for the server, for those who connect there; a socket has TLS where
+        `tls` is given. `mode` are the permissions of the file of a Unix socket.
+
+        Raises ArgumentError for an address that is none, StartError when it cannot be listened on.
+        """
         loop = asyncio.get_running_loop()
-        try:
-            self._listener = await loop.create_server(lambda: _Session(self, loop).connection, host, port)
-        except (OSError, UnicodeError) as error:
-            raise StartError(f"cannot listen on {host}:{port}: {_reason(error)}") from error
+        if isinstance(address, str):
+            address = parse_listen(address)
+        frames = self._framing if framing is None else find_framing(framing)
+        context = None
+        if isinstance(address, socket.socket):
+            context = None if tls is None else tls.server_context()
+        elif address.kind == "tls":
+            tls = tls or self._tls
+            if tls is None:
+                raise ArgumentError(f"to listen on {address}, the server needs tls=Tls(...)")
+            context = tls.server_context()
+        if not self._listeners:
+            self.deadlines = RemoteDeadlines(loop)
+        listener = await listen(address, lambda: Session(self, loop, frames).connection, context, mode)
+        self._listeners.append(listener)
+        return listener.addresses[0]
+
+    @property
+    def addresses(self) -> list[ServerAddress]:
+        """Where is listened, in the order in which that began; a name that has several addresses is several of them."""
+        return [address for listener in self._listeners for address in listener.addresses]
 
     @property
     def port(self) -> int:
         """The port that is listened on. With several addresses, that of the first."""
-        if self._listener is None or not self._listener.sockets:
+        ports = [address.port for address in self.addresses if address.kind != "unix"]
+        if not ports:
             raise RuntimeError("the server does not listen")
-        port: int = self._listener.sockets[0].getsockname()[1]
-        return port
+        return ports[0]
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed. When the waiting task is cancelled, close the server.
 
         Raises RuntimeError when it was not started.
         """
-        if self._listener is None and not self._closed.is_set():
+        if not self._listeners and not self._closed.is_set():
             raise RuntimeError("the server was not started: call start() first")
         try:
             await self._closed.wait()
@@ -136,26 +317,19 @@ class Server:
     async def close(self, timeout: float = 5.0) -> None:
         """Listen and read no more, give running functions `timeout` seconds to end, answer, and disconnect.
 
-        Functions that take longer are cancelled and not answered.
+        Functions that take longer are cancelled and not answered; one in a thread goes on by itself.
         """
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
         for session in self._sessions:
-            session.stop_reading()
+            session.serving.stop_reading()
         now = asyncio.get_running_loop().time
         deadline = now() + timeout
         while any(session.connection.is_behind for session in self._sessions) and now() < deadline:
             # Requests that were read, but so many at once that they are taken by turns.
             await asyncio.sleep(0)
-        # A task that ends may let a waiting request start another one.
-        while self._tasks and (left := deadline - now()) > 0:
-            await asyncio.wait(self._tasks, timeout=left)
-        self._queue.clear()
-        late = list(self._tasks)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
+        await self.executor.finish(deadline)
         for session in list(self._sessions):
             session.connection.close()
         # A connection closes once its client has read the answers; it gets what is left of the time for that.
@@ -167,7 +341,7 @@ class Server:
         self._closed.set()
 
     async def __aenter__(self) -> Self:
-        if self._listener is None:
+        if not self._listeners:
             await self.start()
         return self
 
@@ -176,33 +350,23 @@ class Server:
     ) -> None:
         await self.close()
 
-    # Tasks
+    # Connections
 
     @property
-    def is_full(self) -> bool:
-        """True while as many async functions run as may run."""
-        return len(self._tasks) >= self._max_concurrent
+    def connections(self) -> list[RpcConnection]:
+        """The clients that are connected."""
+        return [session.remote for session in self._sessions]
 
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run an async function as a task."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
+    def counters(self) -> dict[str, int]:
+        """Return what happened since the start.
 
-    def wait(self, session: _Session) -> None:
-        """Have `session.go_on()` called once a task has ended."""
-        if not session.is_queued:
-            session.is_queued = True
-            self._queue.append(session)
+        `requests`, batches one by one and notifications too, is the sum of `results`, `errors`, `notifications`,
+        `cancelled` and `running`. Errors are also answers to what was no request. `connections` are there now,
+        `refused` were too many.
+        """
+        return {**self.executor.counters(), "connections": len(self._sessions), "refused": self.refused}
 
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        while self._queue and not self.is_full:
-            session = self._queue.popleft()
-            session.is_queued = False
-            session.go_on()
-
-    def session_began(self, session: _Session) -> bool:
+    def session_began(self, session: Session) -> bool:
         """Take note of a connection. False: it is one too many."""
         if len(self._sessions) >= self._max_connections:
             self.refused += 1
@@ -213,7 +377,7 @@ class Server:
         self._sessions.add(session)
         return True
 
-    def session_ended(self, session: _Session) -> None:
+    def session_ended(self, session: Session) -> None:
         """Forget a connection."""
         self._sessions.discard(session)
         # Told again when they were fewer meanwhile by a tenth, and not for each one that goes and comes.
@@ -221,167 +385,5 @@ class Server:
             self._is_full_told = False
 
 
-class _Batch:
-    """Collects the answers of one batch until all of its requests are done."""
-
-    __slots__ = ("answers", "left")
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-        self.answers: list[bytes] = []
-
-
-class _Session:
-    """One client's connection: its requests that wait, and how many are not done."""
-
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
-        self._server = server
-        self._dispatcher = server.dispatcher
-        self._waiting: deque[tuple[Message | JsonRpcParseError, _Batch | None]] = deque()
-        self._undone = 0
-        self.is_queued = False
-        self._is_connected = False
-        self._is_stopped = False
-        self._is_at_end = False
-        peer: Peer[Any] = Peer(_ignore_answer, self._requested)
-        self.connection = Connection(loop, self, peer, "client", server._max_size)  # noqa: SLF001  same file
-
-    # What comes from the connection
-
-    def connection_ready(self, connection: Connection, /) -> None:
-        if self._is_connected:
-            # It was blocked.
-            self.go_on()
-        elif self._server.session_began(self):
-            self._is_connected = True
-        else:
-            connection.abort("too many connections")
-
-    def connection_blocked(self, _connection: Connection, /) -> None:
-        self._choose_reading()
-
-    def connection_ended(self, _connection: Connection, reason: str, /) -> None:
-        logger.debug("JSON-RPC client is gone: %s", reason)
-        self._waiting.clear()
-        self._server.session_ended(self)
-
-    def stream_ended(self, connection: Connection, /) -> bool:
-        # A client may say that it asks no more and still wait for answers.
-        self._is_at_end = True
-        if not self._undone:
-            connection.close()
-        return True
-
-    def stop_reading(self) -> None:
-        """Take no more requests; those that were read are done."""
-        self._is_stopped = True
-        self._choose_reading()
-
-    def _choose_reading(self) -> None:
-        self.connection.read(not (self._waiting or self._is_stopped or self.connection.is_blocked))
-
-    # Requests
-
-    def _requested(self, messages: list[Message | JsonRpcParseError], is_batch: bool) -> None:
-        batch = _Batch(len(messages)) if is_batch else None
-        self._undone += len(messages)
-        for message in messages:
-            if self._waiting or self.connection.is_blocked:
-                # Blocked by the answers to requests of the same turn: what is not read yet is not read at all.
-                self._waiting.append((message, batch))
-            elif self._server.is_full:
-                self._waiting.append((message, batch))
-                self._server.wait(self)
-                self._choose_reading()
-            else:
-                self._handle(message, batch)
-
-    def go_on(self) -> None:
-        """Handle requests that waited, until all are done, as many run as may run, or the answers are not read."""
-        while self._waiting:
-            if self.connection.is_blocked:
-                return
-            if self._server.is_full:
-                self._server.wait(self)
-                return
-            self._handle(*self._waiting.popleft())
-        self._choose_reading()
-
-    def _handle(self, message: Message | JsonRpcParseError, batch: _Batch | None) -> None:
-        fault = message if isinstance(message, JsonRpcParseError) else check_request(message)
-        if fault is not None:
-            text = "Parse error" if fault.code == -32700 else "Invalid Request"
-            self._answer(encode_error(fault.request_id, fault.code, text, encode_json(fault.message)), batch)
-            return
-        # What the check made sure of.
-        assert isinstance(message, Message)
-        assert message.method is not None
-        try:
-            result = self._dispatcher.call(message.method, message.params)
-        except CALLBACK_FAULTS as error:  # the boundary to the functions
-            self._answer(self._failed(message, error), batch)
-            return
-        if type(result) is CoroutineType:
-            self._server.run(self._finish(result, message, batch))
-        else:
-            self._answer(self._encode(message, result), batch)
-
-    async def _finish(self, function: Coroutine[Any, Any, Any], message: Message, batch: _Batch | None) -> None:
-        try:
-            # Meanwhile the connection may be lost (the answer is dropped) or the server be closed (this is cancelled).
-            answer = self._encode(message, await function)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                self._answer(None, batch)
-                raise
-            # Something that the function waited for was cancelled, not the function.
-            answer = self._failed(message, RuntimeError("cancelled"))
-        except Exception as error:  # the boundary to the functions
-            answer = self._failed(message, error)
-        self._answer(answer, batch)
-
-    def _encode(self, message: Message, result: Any) -> bytes | None:
-        if message.id is UNSET:
-            return None
-        try:
-            return encode_result(message.id, encode_json(result))
-        except Exception as error:  # what cannot be encoded is the function's fault
-            return self._failed(message, error)
-
-    def _failed(self, message: Message, error: BaseException) -> bytes | None:
-        """Return the answer for an exception of a function; log it unless the function meant it."""
-        request_id: Id | None = None if message.id is UNSET else message.id
-        if isinstance(error, RpcAnswerError):
-            if message.id is UNSET:
-                return None
-            try:
-                data = None if error.data is None else encode_json(error.data)
-                return encode_error(request_id, error.code, error.message, data)
-            except Exception as fault:  # data that cannot be encoded is the function's fault
-                error = fault
-        logger.error("error in JSON-RPC method %s", message.method, exc_info=error)
-        if message.id is UNSET:
-            return None
-        return encode_error(request_id, INTERNAL_ERROR, "Internal error")
-
-    def _answer(self, answer: bytes | None, batch: _Batch | None) -> None:
-        """Send an answer, or keep it until its batch is done. None: a notification, which has no answer."""
-        self._undone -= 1
-        if batch is not None:
-            batch.left -= 1
-            if answer is not None:
-                batch.answers.append(answer)
-            answer = encode_batch(batch.answers) if batch.answers and not batch.left else None
-        if answer is not None:
-            self.connection.write(answer)
-        if self._is_at_end and not self._undone:
-            self.connection.close()
-
-
-def _ignore_answer(_call: Any, _message: Message) -> None:
-    """Take the answer to a call; a server makes none."""
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+def _pong() -> str:
+    return "pong"

@@ -16,8 +16,8 @@ from typing import Any
 CONNECT_TIMEOUT = 3.0
 # Seconds until the next address is tried beside one that has not answered yet (RFC 8305 section 8).
 STAGGER = 0.25
-# Milliseconds after which a connection whose data is not acknowledged is lost: a machine without power says nothing.
-USER_TIMEOUT = 20_000
+# Seconds of silence after which TCP asks whether the other machine still lives.
+KEEP_ALIVE = 10
 
 AddressInfo = tuple[Any, Any, int, str, Any]
 
@@ -30,13 +30,23 @@ def interleaved(addresses: Sequence[AddressInfo]) -> list[AddressInfo]:
     return [address for address in chain.from_iterable(zip_longest(*by_family.values())) if address is not None]
 
 
-def keep_alive(sock: socket.socket) -> None:
-    """Have the system notice within seconds that the other end is gone without a word."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_USER_TIMEOUT", USER_TIMEOUT)):
-        # Linux has them; what another system lacks it does in its own time.
+def keep_alive(connection: socket.socket, seconds: float = KEEP_ALIVE) -> None:
+    """Have the system find out, within about twice so many seconds, that the other end of a TCP connection is gone.
+
+    The connection then ends. So does one whose other end takes nothing that is sent, for so long (TCP_USER_TIMEOUT,
+    tcp(7)).
+    """
+    every = max(1, round(seconds / 3))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", max(1, round(seconds))),
+        ("TCP_KEEPINTVL", every),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", round(seconds * 2000)),
+    ):
+        # Not every system has each of them.
         if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def path_of(path: str) -> str:

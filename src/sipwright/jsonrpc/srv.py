@@ -20,7 +20,8 @@ MAX_DELAY = 60.0
 class SrvName:
     """One name. Each `user(records)` is told the records when they are known, and whenever they have changed.
 
-    They are asked for again after their time to live, but at least `min_ttl` seconds.
+    They are asked for again after their time to live, but at least `min_ttl` seconds. `last_failure` is why there are
+    none, for a person.
     """
 
     def __init__(
@@ -32,9 +33,10 @@ class SrvName:
         min_ttl: float,
         random: Callable[[], float],
     ) -> None:
+        self.name = name
         self.is_resolved = False
+        self.last_failure = ""
         self._loop = loop
-        self._name = name
         self._resolver = resolver
         self._min_ttl = min_ttl
         self._random = random
@@ -60,20 +62,22 @@ class SrvName:
     async def _keep(self) -> None:
         while True:
             try:
-                records, ttl = await self._resolver.resolve_srv(self._name)
+                records, ttl = await self._resolver.resolve_srv(self.name)
             except OSError as error:
                 delay = min(self._min_ttl * 2.0**self._failures, MAX_DELAY)
                 self._failures = min(self._failures + 1, 30)
+                self.last_failure = str(error)
                 logger.warning("%s; asked again in %.1f s", error, delay)
                 records = self._records
             else:
                 self._failures = 0
+                self.last_failure = "" if records else f"{self.name} has no SRV records"
                 # A little earlier or later, so that not all workers ask at the same moment.
                 delay = max(ttl, self._min_ttl) * (1 + self._random() / 20)
             records = sorted(records, key=lambda record: (record.priority, record.target, record.port, record.weight))
             if records != self._records or not self.is_resolved:
                 self.is_resolved = True
-                logger.info("%s: %s", self._name, ", ".join(f"{one.target}:{one.port}" for one in records) or "nothing")
+                logger.info("%s: %s", self.name, ", ".join(f"{one.target}:{one.port}" for one in records) or "nothing")
                 self._records = records
                 for user in list(self._users):
                     user(records)

@@ -37,6 +37,11 @@ def level_of(number: int) -> int:
     return _BY_NUMBER[max(-5, min(3, number))]
 
 
+def number_of(level: int) -> int:
+    """Return Kamailio's number for a level of `logging`: the last of those that log as much."""
+    return max((number for number, known in _BY_NUMBER.items() if known >= level), default=-5)
+
+
 FACILITIES = {
     f"LOG_{name}": number
     for number, name in enumerate(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 from sipwright.lang.namespace import Route, RouteKind
 from sipwright.script.context import Context, Handling
@@ -110,6 +110,38 @@ class Services(Protocol):
         """Have what other workers send under a name given to `handler`.
 
         It returns False for what it knows nothing of: that goes on to the worker's successor, if there is one.
+        """
+
+    def add_command(
+        self,
+        name: str,
+        handler: Callable[[Any], Any],
+        doc: str = "",
+        join: Literal["all", "sum", "first"] = "all",
+        params: Sequence[str] | None = None,
+    ) -> None:
+        """Add a command to the server's control interface, `module.command`; call it in `child_init`.
+
+        `handler` runs in every worker and returns what JSON can say, or an awaitable of it; ArgumentError says what is
+        wrong with its parameters. It gets them as they were decoded, list, dict or None; or, with the names in `params`
+        (`?` behind those that may be left out), as a dict by name. `join` says how the workers' answers become one:
+        `all` is a list of them, `sum` adds the numbers of objects, `first` is for answers that are the same everywhere.
+        `doc` is for a person: a first line, and more. ArgumentError: the name is taken.
+        """
+
+    def post(self, name: str, value: bytes | None, *, lasting: bool = False) -> None:
+        """Put up a notice that all workers see, also those that are started later; None takes it away.
+
+        It goes with the process that has put it up; one that is `lasting` stays, also for a worker that is started in
+        place of one that died, until the script is read anew. Names have the form `module:name`. Put up by a command,
+        it is not undone by one of an earlier command that another worker has carried out later.
+        """
+
+    def follow(self, prefix: str, handler: Callable[[str, bytes | None], object]) -> None:
+        """Have `handler(name, value)` told of the notices whose names begin with `prefix`, this worker's own too.
+
+        It is called for those that there are, before this returns, and for each that is put up, changed or (None)
+        taken away.
         """
 
     def suspend(self, suspension: Suspension) -> bool:

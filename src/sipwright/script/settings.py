@@ -71,7 +71,7 @@ class Settings:
     `debug` is Kamailio's level: -1 errors only, 2 info, 3 debug. `children` is the number of workers, None for one per
     core; `user` and `group` are names or numbers. `log_engine` is `json`, or empty for lines of text, `log_engine_data`
     its flags; `log_facility` is a number, `log_prefix` a function of the context. `receive_buffer` is Kamailio's
-    `maxbuffer`, in bytes.
+    `maxbuffer`, in bytes; `control` is the socket of the control interface.
     """
 
     # Those that are texts with variables.
@@ -96,6 +96,8 @@ class Settings:
     # What the shared tables may take, in MB.
     shm_mem_size: int = 1024
     receive_buffer: int = 4 * 1024 * 1024
+    # Where the control interface listens: a path, `none`, or empty for the default.
+    control: str = ""
 
     def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
         """Set a global parameter of the script. Return a note when it has no effect; ArgumentError: unknown, wrong."""
@@ -254,6 +256,13 @@ def _take_log_name(settings: Settings, value: Sequence[int | str]) -> None:
     settings.log_name = name
 
 
+def _take_control(settings: Settings, value: Sequence[int | str]) -> None:
+    path = str(_one("control", value)).removeprefix("unix:")
+    if not path:
+        raise ArgumentError("control is the path of a socket, or 'none'")
+    settings.control = path
+
+
 _LISTEN_OPTIONS = ("advertise", "name")
 
 
@@ -306,5 +315,6 @@ _TAKE: dict[str, Take] = {
     "max_while_loops": _integer("max_while_loops", 1),
     "shm_mem_size": _integer("shm_mem_size", 1),
     "drain_timeout": _integer("drain_timeout", 0),
+    "control": _take_control,
     "maxbuffer": _integer("maxbuffer", 1, MAX_BUFFER, "receive_buffer"),
 }

@@ -11,13 +11,17 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sipwright.engine.worker import Worker
 from sipwright.errors import SipwrightError
 from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
+from sipwright.workers.answering import Answering, add_worker_commands
 from sipwright.workers.control import (
+    Answer,
+    Ask,
     Beat,
     Drained,
     End,
@@ -25,6 +29,7 @@ from sipwright.workers.control import (
     Follow,
     FromSupervisor,
     FromWorker,
+    Notice,
     Read,
     Ready,
     Stop,
@@ -33,6 +38,7 @@ from sipwright.workers.control import (
 )
 from sipwright.workers.log import LogSettings, OpenLog, open_log
 from sipwright.workers.peering import Handover, Inlet, Outlet
+from sipwright.workers.rounds import Outcome
 from sipwright.workers.scoreboard import Scoreboard
 from sipwright.workers.shared import SharedStores
 from sipwright.workers.steering import Steering
@@ -55,7 +61,7 @@ class Plan:
     the index come in, `peers` where those for other indices go. `heir` leads to a later successor; `predecessors` are
     the ways from the workers of this index that are being replaced, by process id, the oldest first: the last of them
     gives to this one. Without any the worker reads the sockets itself. `place` is the worker's place on the scoreboard,
-    `store_path` the directory of the stores that all workers share.
+    `store_path` the directory of the stores that all workers share, `notices` those that workers have put up.
     """
 
     script: Script
@@ -71,6 +77,7 @@ class Plan:
     scoreboard: Scoreboard
     place: int
     store_path: Path
+    notices: Mapping[str, bytes]
 
 
 def run_worker(plan: Plan, control: socket.socket) -> int:
@@ -152,18 +159,23 @@ class _Child(asyncio.Protocol):
         if steering is not None and steering.workers > 1:
             worker.core.hand_over(self._handover)
         worker.services.tell_worker = self._handover.tell
+        worker.services.notices.send = self._post
+        self._answering = Answering(worker.services, loop)
 
     def start(self) -> None:
         """Start the modules, and receive."""
         services, plan = self.worker.services, self._plan
         services.add_statistics(self._statistics)
         services.statistics_table.others = lambda: plan.scoreboard.others(plan.place)
+        for name, value in plan.notices.items():
+            services.notices.take(name, value)
+        add_worker_commands(services, self.beat)
         self.worker.start()
         if self._predecessors:
             self._predecessor.open()
         else:
             self._read()
-        self.tell(Ready())
+        self.tell(Ready(list(services.commands)))
         self._beat_on()
 
     def close(self) -> None:
@@ -186,6 +198,10 @@ class _Child(asyncio.Protocol):
             self._follow(command.pid)
         elif isinstance(command, End):
             self._released.set()
+        elif isinstance(command, Ask):
+            self._answering.run(command.number, command.name, command.params, partial(self._answer, command.number))
+        elif isinstance(command, Notice):
+            self._heed(command)
         elif isinstance(command, Stop):
             self._stop(command.drain_timeout)
         elif self._ending is None:
@@ -193,6 +209,18 @@ class _Child(asyncio.Protocol):
             self._handover.heir = Outlet(self._plan.heir, self._loop)
             self.worker.core.hand_over(self._handover)
             self._ending = self._loop.create_task(self._retire(command.drain_timeout))
+
+    def _answer(self, number: int, outcome: Outcome) -> None:
+        self.tell(Answer(number, outcome.result, outcome.fault))
+
+    def _post(self, name: str, value: bytes | None, is_lasting: bool, stamp: int) -> None:
+        self.tell(Notice(name, value, is_lasting, stamp))
+
+    def _heed(self, notice: Notice) -> None:
+        try:
+            self.worker.services.notices.take(notice.name, notice.value, notice.stamp)
+        except Exception:  # the boundary to a module
+            logger.exception("fault of a module that was told of %s", notice.name)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""

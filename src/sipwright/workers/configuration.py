@@ -24,6 +24,10 @@ class Options:
     group: str | None = None
     # `kernel`, `peering` (workers hand everything over that comes to the wrong one), `none` (only to be measured).
     steering: str = "kernel"
+    # Where the control interface listens: a path, `none`, or None for what the script says, or the default.
+    control: str | None = None
+    # Of the program, to be told.
+    version: str = ""
 
 
 @dataclass(slots=True)

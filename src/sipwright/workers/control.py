@@ -9,11 +9,17 @@ from typing import TypeAlias
 
 import msgspec
 
+from sipwright.engine.commands import CommandInfo
 from sipwright.netstring import Decoder, encode
+
+MAX_MESSAGE = 8 << 20
+"""The longest message, in bytes: the answer of a worker to a command may be long."""
 
 
 class Ready(msgspec.Struct, tag=True):
-    """The worker has started its modules."""
+    """The worker has started its modules; these are the commands that it knows."""
+
+    commands: list[CommandInfo] = []
 
 
 class Failed(msgspec.Struct, tag=True):
@@ -30,6 +36,42 @@ class Beat(msgspec.Struct, tag=True):
 
 class Drained(msgspec.Struct, tag=True):
     """The worker was told to stop and has nothing suspended any more. It refuses what is new until it is told End."""
+
+
+class Fault(msgspec.Struct):
+    """The error of a command; `data` is JSON."""
+
+    code: int
+    message: str
+    data: bytes | None = None
+
+
+class Answer(msgspec.Struct, tag=True):
+    """What became of the command of an Ask: a result, which is JSON, or a fault."""
+
+    number: int
+    result: bytes | None = None
+    fault: Fault | None = None
+
+
+class Notice(msgspec.Struct, tag=True):
+    """Both ways: something that workers are to know of one another; None: not any more.
+
+    `stamp` is the number of the Ask that it was put up for, or 0.
+    """
+
+    name: str
+    value: bytes | None = None
+    is_lasting: bool = False
+    stamp: int = 0
+
+
+class Ask(msgspec.Struct, tag=True):
+    """Carry out a command, with params that are JSON, and answer with its number. Numbers grow."""
+
+    number: int
+    name: str
+    params: bytes | None = None
 
 
 class Read(msgspec.Struct, tag=True):
@@ -58,8 +100,8 @@ class End(msgspec.Struct, tag=True):
     """End now: nobody else of the server has anything left to do."""
 
 
-FromWorker: TypeAlias = Ready | Failed | Beat | Drained
-ToWorker: TypeAlias = Read | Follow | Retire | Stop | End
+FromWorker: TypeAlias = Ready | Failed | Beat | Drained | Answer | Notice
+ToWorker: TypeAlias = Read | Follow | Retire | Stop | End | Ask | Notice
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -73,7 +115,7 @@ class FromWorkers:
     """Takes the bytes that come from one worker."""
 
     def __init__(self) -> None:
-        self._frames = Decoder()
+        self._frames = Decoder(MAX_MESSAGE)
         self._decode = msgspec.msgpack.Decoder(FromWorker).decode
 
     def feed(self, data: bytes) -> list[FromWorker]:
@@ -85,7 +127,7 @@ class FromSupervisor:
     """Takes the bytes that come from the supervisor."""
 
     def __init__(self) -> None:
-        self._frames = Decoder()
+        self._frames = Decoder(MAX_MESSAGE)
         self._decode = msgspec.msgpack.Decoder(ToWorker).decode
 
     def feed(self, data: bytes) -> list[ToWorker]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Literal, Protocol, TypeAlias
 
+from sipwright.engine.commands import CommandInfo
 from sipwright.errors import ParseError
 from sipwright.workers.control import FromWorker, FromWorkers, ToWorker, pack
 
@@ -17,6 +18,8 @@ from sipwright.workers.control import FromWorker, FromWorkers, ToWorker, pack
 State: TypeAlias = Literal["starting", "ready", "retiring", "abandoned", "stopping", "drained"]
 
 _MAX_READ = 64 * 1024
+# What may wait for a worker that does not read. It still gets what it has to obey.
+MAX_WAITING = 4 << 20
 
 
 class Closable(Protocol):
@@ -31,11 +34,13 @@ class WorkerProcess:
 
     `place` is its place on the scoreboard. `heir` are the ends of the way to its successor: out, which is the worker's,
     and in, which the successor inherits. `started` and `last_beat` are the times (seconds) when it was forked and last
-    heard of; `counters` its last ones. `has_hung_up`: it says nothing any more.
+    heard of; `counters` its last ones, `commands` those that it knows. `has_hung_up`: it says nothing any more.
     """
 
     __slots__ = (
         "_messages",
+        "_waiting",
+        "commands",
         "control",
         "counters",
         "generation",
@@ -63,11 +68,13 @@ class WorkerProcess:
         self.started = self.last_beat = now
         self.ready_at: float | None = None
         self.counters: dict[str, int] = {}
+        self.commands: list[CommandInfo] = []
         self.state: State = "starting"
         # Whether its silence was reported.
         self.is_reported = False
         self.has_hung_up = False
         self._messages = FromWorkers()
+        self._waiting = bytearray()
 
     def fork(self, run: Callable[[socket.socket], int], inherited: Iterable[Closable]) -> None:
         """Start the process: it closes `inherited`, runs `run(control)`, and ends with the status that this returns."""
@@ -85,12 +92,30 @@ class WorkerProcess:
         self.control = ours
 
     def tell(self, message: ToWorker) -> None:
-        """Send the worker a message; one that has ended, or that does not read any more, gets nothing."""
+        """Send the worker a message, or have it wait (`is_waiting`); one that has ended gets nothing."""
+        self._waiting += pack(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as the worker takes it now."""
         try:
-            self.control.send(pack(message))
+            while self._waiting:
+                del self._waiting[: self.control.send(self._waiting)]
+        except BlockingIOError:
+            return
         except OSError:
             # Its end is noticed elsewhere.
-            return
+            self._waiting.clear()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether messages wait for the worker to read."""
+        return bool(self._waiting)
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the worker has not read for so long that nothing should be asked of it."""
+        return len(self._waiting) > MAX_WAITING
 
     def listen(self) -> list[FromWorker]:
         """Return what the worker says now."""

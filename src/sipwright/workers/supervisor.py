@@ -20,7 +20,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from sipwright.engine.listen import open_sockets
@@ -28,17 +27,37 @@ from sipwright.errors import SipwrightError, StartError
 from sipwright.script.settings import ListenAddress
 from sipwright.timerqueue import TimerQueue
 from sipwright.workers.child import LINGER, Plan, run_worker
+from sipwright.workers.clients import Clients
 from sipwright.workers.configuration import Configuration, Options, worker_count
-from sipwright.workers.control import Beat, Drained, End, Failed, Follow, Read, Ready, Retire, Stop
+from sipwright.workers.control import (
+    Answer,
+    Beat,
+    Drained,
+    End,
+    Failed,
+    Follow,
+    Notice,
+    Read,
+    Ready,
+    Retire,
+    Stop,
+    ToWorker,
+)
+from sipwright.workers.interface import Interface
+from sipwright.workers.noticeboard import Noticeboard
 from sipwright.workers.notify import Notifier
 from sipwright.workers.peering import channel
 from sipwright.workers.privileges import Identity, PidFile, become, find_identity, make_runtime_directory
 from sipwright.workers.process import Closable, WorkerProcess, describe_end
 from sipwright.workers.restarts import Restarts
+from sipwright.workers.rounds import Outcome
 from sipwright.workers.scoreboard import Board
 from sipwright.workers.shared import SharedStores, new_store_path, remove_leftovers, remove_store
 from sipwright.workers.silence import Silence
+from sipwright.workers.slots import Slot
+from sipwright.workers.socketfile import SocketFile, open_control
 from sipwright.workers.steering import Steering
+from sipwright.workers.supervised import SupervisedServer
 
 logger = logging.getLogger("sipwright")
 
@@ -49,18 +68,10 @@ HUNG_SECONDS = 30.0
 GRACE = 5.0
 STATUS_INTERVAL = 5.0
 
+# Told what went wrong with a reload, or None.
+ReloadDone = Callable[[str | None], object]
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
-
-
-@dataclass(slots=True)
-class Slot:
-    """One index: its sockets, the way in from other workers, its processes, and how they died."""
-
-    index: int
-    sockets: list[socket.socket]
-    way_in: tuple[socket.socket, socket.socket] = field(default_factory=channel)
-    chain: list[WorkerProcess] = field(default_factory=list)
-    restarts: Restarts = field(default_factory=Restarts)
 
 
 class Supervisor:
@@ -84,10 +95,14 @@ class Supervisor:
         self._options = options
         self._announce = announce
         self._asked_for = [str(address) for address in configuration.listen]
+        self._asked_control = configuration.script.settings.control
         self._number = worker_count(options, configuration.script)
         self._steering = Steering(self._number)
         self._slots: list[Slot] = []
         self._reload_again = False
+        # Who waits for the end of the reload that is under way, and of the next one.
+        self._reload_waiters: list[ReloadDone] = []
+        self._next_waiters: list[ReloadDone] = []
         self._is_stopping = False
         self._is_serving = False
         self._failure: str | None = None
@@ -100,6 +115,19 @@ class Supervisor:
         self._processes: dict[int, WorkerProcess] = {}
         self._board = Board(self._number)
         self._store_path = new_store_path()
+        self._notices = Noticeboard()
+        self._control: SocketFile | None = None
+        server = SupervisedServer(
+            self._slots,
+            self._board,
+            self._timers,
+            current=lambda: self._current,
+            state=self._state,
+            tell=self._tell,
+            reload=self._reload_for,
+        )
+        self._interface = Interface(server, options.version)
+        self._clients = Clients(self._selector, self._interface.ask)
 
     def run(self) -> None:
         """Start everything and stay until the end. StartError: it could not start, or gave up later."""
@@ -118,6 +146,9 @@ class Supervisor:
             with self._signals():
                 if pid_file is not None:
                     pid_file.write(identity)
+                self._control = open_control(self._control_path(), identity, directory)
+                if self._control is not None:
+                    self._clients.listen(self._control.socket)
                 become(identity)
                 remove_leftovers()
                 _collect()
@@ -128,6 +159,8 @@ class Supervisor:
         finally:
             self._close()
             self._end_modules()
+            if self._control is not None:
+                self._control.remove()
             if pid_file is not None:
                 pid_file.remove()
         if self._failure is not None:
@@ -137,6 +170,7 @@ class Supervisor:
         for process in self._processes.values():
             # Only when something went wrong here.
             process.kill()
+        self._clients.close()
         self._selector.close()
         for thing in (self._wakeup, self._wakeup_writer):
             thing.close()
@@ -160,6 +194,9 @@ class Supervisor:
     def _open_sockets(self) -> list[list[socket.socket]]:
         return open_sockets(self._current.listen, self._number, self._current.script.settings.receive_buffer)
 
+    def _control_path(self) -> str:
+        return self._options.control or self._current.script.settings.control
+
     def _identity(self) -> Identity:
         user, group, settings = self._options.user, self._options.group, self._current.script.settings
         if os.geteuid() == 0:
@@ -176,9 +213,12 @@ class Supervisor:
             ready = self._selector.select(wait)
             # First, and always: a worker that was told to stop by the same signal says so at the same time.
             self._take_signals()
-            for key, _events in ready:
-                if key.data is not None:
+            for key, events in ready:
+                if isinstance(key.data, WorkerProcess):
                     self._hear(key.data)
+                    self._let_write(key.data)
+                elif key.data is not None:
+                    key.data(events)
             if self._armed is not None and self._armed <= time.monotonic():
                 self._armed = None
                 self._timers.expire()
@@ -238,6 +278,7 @@ class Supervisor:
             scoreboard=self._board.scoreboard,
             place=process.place,
             store_path=self._store_path,
+            notices=self._notices.seen_by(process.generation),
         )
         process.fork(lambda control: run_worker(plan, control), list(self._not_for(slot, process)))
         slot.chain.append(process)
@@ -249,6 +290,7 @@ class Supervisor:
         yield self._selector
         yield self._wakeup
         yield self._wakeup_writer
+        yield from self._clients.sockets()
         yield process.heir[1]
         for other in self._slots:
             if other is slot:
@@ -278,12 +320,39 @@ class Supervisor:
             elif isinstance(message, Ready):
                 process.state = "ready"
                 process.ready_at = process.last_beat
+                process.commands = message.commands
                 self._became_ready()
             elif isinstance(message, Drained):
                 process.state = "drained"
                 self._let_drained_end()
+            elif isinstance(message, Answer):
+                self._interface.answered(process, message.number, Outcome(message.result, message.fault))
+            elif isinstance(message, Notice):
+                if self._notices.put(process, message):
+                    self._pass_on(message, process)
             else:
                 self._could_not_start(process, message)
+
+    def _pass_on(self, notice: Notice, by: WorkerProcess) -> None:
+        for other in self._processes.values():
+            if self._notices.is_for(notice, other, by):
+                self._tell(other, notice)
+
+    def _tell(self, process: WorkerProcess, message: ToWorker) -> None:
+        process.tell(message)
+        self._let_write(process)
+
+    def _let_write(self, process: WorkerProcess) -> None:
+        """Have the loop write what waits for a worker, or not any more."""
+        if process.pid not in self._processes:
+            return
+        if process.is_waiting:
+            process.flush()
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if process.is_waiting else 0)
+        with contextlib.suppress(KeyError):
+            # KeyError: it has hung up.
+            if self._selector.get_key(process.control).events != events:
+                self._selector.modify(process.control, events, process)
 
     def _stop_hearing(self, process: WorkerProcess) -> None:
         with contextlib.suppress(KeyError):
@@ -336,9 +405,13 @@ class Supervisor:
         del slot.chain[place]
         self._board.leave(process.place, process.counters)
         process.close()
+        for name in self._notices.left(process):
+            self._pass_on(Notice(name), process)
+        self._notices.forget({other.generation for other in self._processes.values()} | {self._current.generation})
+        self._interface.ended(process)
         if not was_newest:
             successor = slot.chain[place]
-            successor.tell(Follow(slot.chain[place - 1].pid) if place else Read())
+            self._tell(successor, Follow(slot.chain[place - 1].pid) if place else Read())
         self._let_drained_end()
         if self._is_stopping or process.state == "abandoned" or (process.state == "retiring" and status == 0):
             return
@@ -392,9 +465,15 @@ class Supervisor:
 
     # ---- reload
 
+    def _reload_for(self, done: ReloadDone) -> None:
+        """Reload, and tell somebody when that is over."""
+        (self._reload_waiters if self._next is None else self._next_waiters).append(done)
+        self._reload()
+
     def _reload(self) -> None:
         """Read the script again; if it is good, start workers with it beside those that there are."""
         if self._is_stopping or not self._is_serving:
+            self._tell_waiters(f"the server is {self._state()}")
             return
         if self._next is not None:
             self._reload_again = True
@@ -406,20 +485,22 @@ class Supervisor:
             self._keep_what_stays(configuration)
         except SipwrightError as error:
             logger.error("the script was not reloaded, nothing has changed:\n%s", error)
-        except Exception:
+            self._reload_is_over(f"\n{error}")
+        except Exception as error:
             # Of a module that fails in another way than it should.
             logger.exception("the script was not reloaded, nothing has changed:")
+            self._reload_is_over(f"{type(error).__name__}: {error}")
         else:
             configuration.generation = self._current.generation + 1
             self._next = configuration
             _collect()
             for slot in self._slots:
                 self._start_worker(slot)
-            return
-        self._notifier.ready(self._status())
 
     def _keep_what_stays(self, configuration: Configuration) -> None:
         """Put the addresses that are bound into a new configuration, and say what of it needs a restart."""
+        if self._options.control is None and configuration.script.settings.control != self._asked_control:
+            logger.warning("the new script wants the control interface elsewhere: that needs a restart")
         if worker_count(self._options, configuration.script) != self._number:
             logger.warning("the new script wants other children: that needs a restart, there are %d", self._number)
         if [str(address) for address in configuration.listen] != self._asked_for:
@@ -437,13 +518,13 @@ class Supervisor:
             for process in slot.chain[:-1]:
                 if process.state != "retiring":
                     process.state = "retiring"
-                    process.tell(Retire(drain_timeout))
+                    self._tell(process, Retire(drain_timeout))
                     # It is asked to linger; if it does not end by itself then, it is hung.
                     self._timers.start(drain_timeout + LINGER + GRACE, self._kill_if_alive, process)
             slot.restarts = Restarts()
         logger.setLevel(self._current.log.level)
         logger.info("reloaded %s", self._current.script.path)
-        self._reload_is_over()
+        self._reload_is_over(None)
 
     def _abandon_reload(self, reason: str) -> None:
         assert self._next is not None
@@ -457,13 +538,20 @@ class Supervisor:
         for slot in self._slots:
             if not any(process.generation == self._current.generation for process in slot.chain):
                 self._restart(slot, None)
-        self._reload_is_over()
+        self._reload_is_over(reason)
 
-    def _reload_is_over(self) -> None:
+    def _reload_is_over(self, wrong: str | None) -> None:
         self._notifier.ready(self._status())
+        self._tell_waiters(wrong)
         if self._reload_again:
             self._reload_again = False
+            self._reload_waiters, self._next_waiters = self._next_waiters, []
             self._reload()
+
+    def _tell_waiters(self, wrong: str | None) -> None:
+        waiters, self._reload_waiters = self._reload_waiters, []
+        for done in waiters:
+            done(wrong)
 
     # ---- the end
 
@@ -474,12 +562,15 @@ class Supervisor:
                 process.kill()
             return
         self._is_stopping = True
+        self._reload_waiters += self._next_waiters
+        self._next_waiters = []
+        self._tell_waiters("the server is stopping")
         self._notifier.stopping()
         logger.info("stopping")
         drain_timeout = self._current.script.settings.drain_timeout / 1000
         for process in self._processes.values():
             process.state = "stopping"
-            process.tell(Stop(drain_timeout))
+            self._tell(process, Stop(drain_timeout))
             self._timers.start(drain_timeout + GRACE, self._kill_if_alive, process)
 
     def _let_drained_end(self) -> None:
@@ -488,7 +579,7 @@ class Supervisor:
         if self._is_stopping and len(drained) < len(self._processes):
             return
         for process in drained:
-            process.tell(End())
+            self._tell(process, End())
 
     def _give_up(self, reason: str) -> None:
         if self._failure is None:
@@ -507,6 +598,13 @@ class Supervisor:
         process.kill()
 
     # ---- what there is to tell
+
+    def _state(self) -> str:
+        if self._is_stopping:
+            return "stopping"
+        if not self._is_serving:
+            return "starting"
+        return "serving" if self._next is None else "reloading"
 
     def _status(self) -> str:
         totals = self._board.totals()

@@ -1,0 +1,114 @@
+"""Calls that wait for a server: when all are full, and in which order they go on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sipwright.errors import ArgumentError, RpcConnectionError
+from sipwright.jsonrpc.client import Client
+from sipwright.testing.fakerpc import FakeRpcServer, after, never, result
+from tests.jsonrpc.test_client import QUICK, Outcomes, settled
+from tests.jsonrpc.test_tries import ready
+
+
+def test_a_full_server_refuses_or_has_calls_wait_their_turn() -> None:
+    async def main() -> None:
+        for when_full, statuses in (("refuse", ["failure"] * 4 + ["ok"] * 2), ("wait", ["ok"] * 6)):
+            async with FakeRpcServer() as rpc:
+                rpc.on("get", after(0.01, result(lambda params: params[0])))
+                async with Client(f"{rpc.address},1", max_pending=2, when_full=when_full, **QUICK) as client:  # type: ignore[arg-type]
+                    await ready(client, 1)
+                    outcomes = Outcomes()
+                    for number in range(6):
+                        client.submit("get", b"[%d]" % number, outcomes.done, number)
+                    assert client.counters()["waiting"] == 4
+                    calls = await outcomes.wait(6)
+                    assert sorted(str(call.status) for call in calls) == sorted(statuses)
+                    assert [call.params[0] for call in rpc.calls] == list(range(len(rpc.calls)))
+                    assert client.counters()["waiting"] == 0
+                    assert settled(client)
+
+    asyncio.run(main())
+
+
+def test_at_most_so_many_wait() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", never())
+            servers = f"{rpc.address},1"
+            async with Client(servers, max_pending=1, when_full="wait", max_waiting=2, **QUICK) as client:
+                await ready(client, 1)
+                outcomes = Outcomes()
+                for number in range(4):
+                    client.submit("get", None, outcomes.done, number)
+                [call] = await outcomes.wait(1)
+                assert outcomes.ended[0][0] == 3
+                assert call.reason == "2 calls wait for a server already"
+                assert client.counters()["waiting"] == 2
+            assert settled(client)
+
+    asyncio.run(main())
+
+
+def test_the_slot_of_a_call_that_times_out_or_is_given_up_is_the_next_ones() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", never(), never(), result("third"))
+            async with Client(f"{rpc.address},1", max_pending=1, when_full="wait", **QUICK) as client:
+                await ready(client, 1)
+                outcomes = Outcomes()
+                client.submit("get", None, outcomes.done, "times out", timeout=0.03)
+                second = client.submit("get", None, outcomes.done, "given up")
+                client.submit("get", None, outcomes.done, "third")
+                await rpc.wait_for_calls(2)
+                second.cancel()
+                await outcomes.wait(2)
+                assert [(name, call.status) for name, call in outcomes.ended] == [
+                    ("times out", "timeout"),
+                    ("third", "ok"),
+                ]
+                assert settled(client)
+
+    asyncio.run(main())
+
+
+def test_one_that_waits_ends_at_its_deadline_and_says_why() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", never())
+            async with Client(f"{rpc.address},1", max_pending=1, when_full="wait", **QUICK) as client:
+                await ready(client, 1)
+                blocking = asyncio.create_task(client.call("get", timeout=1))
+                await rpc.wait_for_calls(1)
+                with pytest.raises(RpcConnectionError, match="has as many calls pending as it may have"):
+                    await client.call("get", timeout=0.03)
+                blocking.cancel()
+
+    asyncio.run(main())
+
+
+def test_one_that_waits_for_a_full_server_goes_to_another_that_comes() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as first, FakeRpcServer() as second:
+            first.on("get", never())
+            second.on("get", result("second"))
+            await second.stop()
+            servers = f"{first.address},2 {second.address},1"
+            async with Client(servers, max_pending=1, when_full="wait", **QUICK) as client:
+                await ready(client, 1)
+                blocking = asyncio.create_task(client.call("get"))
+                await first.wait_for_calls(1)
+                waiting = asyncio.create_task(client.call("get"))
+                await asyncio.sleep(0.01)
+                await second.start()
+                assert await waiting == "second"
+                blocking.cancel()
+
+    asyncio.run(main())
+
+
+def test_what_to_do_when_all_are_full_is_one_of_two_words() -> None:
+    with pytest.raises(ArgumentError, match="when_full is 'refuse' or 'wait', not 'drop'"):
+        Client("", when_full="drop")  # type: ignore[arg-type]
