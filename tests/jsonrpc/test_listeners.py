@@ -17,7 +17,6 @@ from sipwright.jsonrpc.framing import CONTENT_LENGTH, NEWLINE, Framing
 from sipwright.jsonrpc.listeners import address_of, parse_listen
 from sipwright.jsonrpc.remote import RpcConnection
 from sipwright.jsonrpc.server import Server
-from sipwright.jsonrpc.sockets import keep_alive
 from sipwright.jsonrpc.tls import Tls
 from tests.jsonrpc.certificates import Certificates
 from tests.jsonrpc.wire import connect
