@@ -191,7 +191,8 @@ def test_a_route_that_is_not_there(shared: Running) -> None:
 
 
 def test_a_notification_that_nobody_can_be_sent(shared: Running) -> None:
-    for more in ({"params": '{"a": '}, {"conn": "nobody"}):
+    wrong: list[dict[str, Any]] = [{"params": '{"a": '}, {"conn": "nobody"}]
+    for more in wrong:
         assert shared.ask("update", sip="MESSAGE", **more).code == (1 if shared.is_kamailio else -1)
 
 

@@ -47,8 +47,8 @@ def internal_error(code: InternalError, payload: bytes | None = None) -> str:
 def answer_text(call: Any, payload: bytes) -> str:
     """Return the text for a call that was answered, with a result or an error.
 
-    An answer with both or neither is a bad response (section 5 of JSON-RPC); one with a string that is not Unicode, or
-    with too many levels, is no JSON.
+    An answer with both or neither is a bad response (section 5 of JSON-RPC); one with a string that is not UTF-8 is no
+    JSON.
     """
     try:
         if call.error is None:
@@ -60,7 +60,7 @@ def answer_text(call: Any, payload: bytes) -> str:
         if error.result is None:
             return _rewritten(b"{%b}" % member)
         return _rewritten(b'{%b,"result":%b,%b}' % (member, error.result, _bad_response(payload)))
-    except (*NOT_JSON, UnicodeEncodeError):
+    except NOT_JSON:
         return internal_error(InternalError.JSON, payload)
 
 
