@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sipwright.jsonrpc.addresses import ServerSpec
-from tests.jsonrpc.simulated import BUSY, FAILED, Asked, Machine, World
+from tests.jsonrpc.simulated import BUSY, FAILED, MAX_BATCH, Asked, Machine, World
 
 OPTIONS = st.fixed_dictionaries(
     {
@@ -35,14 +34,14 @@ OPTIONS = st.fixed_dictionaries(
 TIMEOUTS = st.sampled_from([0.02, 0.3, 2.0])
 CALLS = st.fixed_dictionaries(
     {
-        "method": st.sampled_from(["work", "work", "get"]),
+        "method": st.sampled_from(["work", "work", "get", "ask_back"]),
         "timeout": TIMEOUTS,
         "retry": st.integers(0, 3),
         "idempotent": st.booleans(),
         "hedge": st.sampled_from([None, None, 0.01, 0.1]),
         "seconds": st.sampled_from([0.0, 0.005, 0.2, 3.0]),
         "code": st.sampled_from([0, 0, 0, FAILED, BUSY]),
-        "group": st.sampled_from([None, None, "other"]),
+        "group": st.sampled_from([None, None, "other", "named"]),
     }
 )
 MACHINES = st.integers(0, 4)
@@ -68,10 +67,10 @@ class SimulatedClient(RuleBasedStateMachine):
     def call(self, options: dict[str, Any]) -> None:
         self.world.call(**options)
 
-    @rule(options=CALLS, count=st.integers(2, 20))
-    def submit_many(self, options: dict[str, Any], count: int) -> None:
+    @rule(options=CALLS, count=st.integers(2, 20), padding=st.sampled_from([0, 0, 300]))
+    def submit_many(self, options: dict[str, Any], count: int, padding: int) -> None:
         for _ in range(count):
-            self.world.submit(**options)
+            self.world.submit(padding=0 if options["method"] == "ask_back" else padding, **options)
 
     @rule(options=CALLS, index=st.integers(0, 100))
     def submit_and_cancel_another_in_the_callback(self, options: dict[str, Any], index: int) -> None:
@@ -85,7 +84,7 @@ class SimulatedClient(RuleBasedStateMachine):
     def submit_and_submit_another_in_the_callback(self, options: dict[str, Any], other: dict[str, Any]) -> None:
         self.world.submit(then=lambda: self.world.submit(**other), **options)
 
-    @rule(size=st.integers(1, 5), timeout=TIMEOUTS)
+    @rule(size=st.integers(1, MAX_BATCH), timeout=TIMEOUTS)
     def batch(self, size: int, timeout: float) -> None:
         self.world.batch(size, timeout)
 
@@ -178,19 +177,18 @@ class SimulatedClient(RuleBasedStateMachine):
 
     @rule(index=MACHINES, priority=st.integers(0, 2), weight=st.integers(1, 3), group=st.sampled_from(["", "other"]))
     def add_server(self, index: int, priority: int, weight: int, group: str) -> None:
-        machine = self._machine(index)
-        self.world.client.add_server(ServerSpec(machine.address, priority, weight), group)
-        machine.is_known_in.add(group)
+        self.world.add_server(self._machine(index), group, priority, weight)
 
     @rule(index=MACHINES, group=st.sampled_from(["", "other"]), drain=st.booleans())
     def take_server_away(self, index: int, group: str, drain: bool) -> None:
-        machine = self._machine(index)
-        if group in machine.is_known_in:
-            if drain:
-                assert self.world.client.drain_server(machine.address, group) >= 0
-            else:
-                self.world.client.remove_server(machine.address, group)
-                machine.is_known_in.remove(group)
+        if drain:
+            self.world.drain_server(self._machine(index), group)
+        else:
+            self.world.remove_server(self._machine(index), group)
+
+    @rule(indexes=st.lists(MACHINES, max_size=3, unique=True))
+    def change_the_records_of_the_name(self, indexes: list[int]) -> None:
+        self.world.name(*indexes)
 
     # Promises
 
@@ -239,7 +237,7 @@ class LongRun:
         world, chance = self.world, self.random
         kind = chance.random()
         if kind < 0.02:
-            world.batch(chance.randrange(1, 8), chance.choice((0.05, 1.0)))
+            world.batch(chance.randrange(1, MAX_BATCH), chance.choice((0.05, 1.0)))
         elif kind < 0.04:
             world.notify()
         elif kind < 0.08 and world.open:
@@ -247,14 +245,14 @@ class LongRun:
         else:
             make = world.submit if chance.random() < 0.8 else world.call
             make(
-                method=chance.choice(("work", "work", "get")),
+                method=chance.choice(("work", "work", "get", "ask_back")),
                 timeout=chance.choice((0.02, 0.1, 0.5, 2.0)),
                 retry=chance.choice((0, 0, 1, 3)),
                 idempotent=chance.random() < 0.4,
                 hedge=chance.choice((None, None, None, 0.01)),
                 seconds=chance.choice((0.0, 0.0, 0.0, 0.002, 0.05)),
                 code=chance.choice((0,) * 18 + (FAILED, BUSY)),
-                group=chance.choice((None, None, "other")),
+                group=chance.choice((None, None, "other", "named")),
             )
 
     def _fault(self) -> None:
@@ -296,15 +294,15 @@ class LongRun:
                 machine.host.power_on()
             world.run(machine.start())
         machine = chance.choice(world.machines)
-        match chance.randrange(4):
+        match chance.randrange(5):
             case 0:
-                world.client.add_server(ServerSpec(machine.address, 1 + chance.randrange(2), 1 + chance.randrange(3)))
-                machine.is_known_in.add("")
-            case 1 if len([one for one in world.machines if "" in one.is_known_in]) > 2 and "" in machine.is_known_in:
-                world.client.remove_server(machine.address, "")
-                machine.is_known_in.remove("")
-            case 2 if "" in machine.is_known_in:
-                world.client.drain_server(machine.address, "")
+                world.add_server(machine, "", 1 + chance.randrange(2), 1 + chance.randrange(3))
+            case 1 if len([one for one in world.machines if "" in one.is_known_in]) > 2:
+                world.remove_server(machine, "")
+            case 2:
+                world.drain_server(machine, "")
+            case 3:
+                world.name(*chance.sample(range(5), chance.randrange(3)))
             case _:
                 pass
 
