@@ -72,6 +72,7 @@ class Asked:
     timeout: float
     started: float
     tries: int
+    is_hedged: bool
     handle: PendingCall | None = None
     task: asyncio.Task[Any] | None = None
     ends: list[str] = field(default_factory=list)
@@ -263,7 +264,7 @@ class World:
         self.made += 1
         hedge = self.hedge if hedge is None else hedge
         tries = 1 + (max(retry, 1) if hedge is not None and is_repeatable else retry)
-        asked = Asked(self.made, group or "", is_repeatable, timeout, self.net.loop.time(), tries)
+        asked = Asked(self.made, group or "", is_repeatable, timeout, self.net.loop.time(), tries, hedge is not None)
         self.books[asked.token] = asked
         self.open[asked] = None
         return asked
@@ -433,17 +434,20 @@ class World:
         if event == "request":
             self._check_choice(asked, server)
         else:
+            if event == "timeout" and not asked.is_hedged and call.connection is not None and call.connection._ended:
+                self.faults.append(f"{asked.token} has ended by its time, though its connection was lost before")
             self.ended[event] += 1
 
     def _watch_servers(self, event: str, server: str) -> None:
         if event == "out":
             self.out.add(server)
         elif event == "back":
-            self.out.remove(server)
+            self.out.discard(server)
 
     def _check_choice(self, asked: Asked, server: str) -> None:
         """Look whether the server of a request may have it."""
-        if server in self.out:
+        # One that was taken away and is there again has begun anew.
+        if server in self.out and all(one.is_out for one in self.client._pool.endpoints if one.name == server):
             self.faults.append(f"{asked.token} was sent to {server}, which is left out")
         machine = self._by_name.get(server)
         if asked.group != "named" and machine is not None:
