@@ -6,9 +6,11 @@ makes 100,000 calls with faults at random from a seed, which it says when it fai
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -16,6 +18,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from sipwright.errors import RpcTimeoutError
+from sipwright.jsonrpc.calls import PendingCall
+from sipwright.jsonrpc.client import Client
+from sipwright.testing.fakerpc import FakeRpcServer, hang_up, never, result
+from sipwright.testing.simnet import SimNetwork
 from tests.jsonrpc.simulated import BUSY, FAILED, MAX_BATCH, Asked, Machine, World
 
 OPTIONS = st.fixed_dictionaries(
@@ -74,7 +81,7 @@ class SimulatedClient(RuleBasedStateMachine):
         self.world.call(**options)
         self.world.net.advance(pause)
 
-    @rule(options=CALLS, count=st.integers(2, 20), padding=st.sampled_from([0, 0, 300]), pause=PAUSES)
+    @rule(options=CALLS, count=st.integers(2, 20), padding=st.sampled_from([0, 0, 300, 3000]), pause=PAUSES)
     def submit_many(self, options: dict[str, Any], count: int, padding: int, pause: float) -> None:
         for _ in range(count):
             self.world.submit(padding=0 if options["method"] == "ask_back" else padding, **options)
@@ -271,7 +278,7 @@ class LongRun:
             if chance.random() < 0.2:
                 world.call(**options)
             else:
-                padding = 0 if options["method"] == "ask_back" else chance.choice((0, 0, 0, 100))
+                padding = 0 if options["method"] == "ask_back" else chance.choice((0,) * 30 + (100,) * 10 + (3000,))
                 world.submit(wait=chance.random() < 0.5, padding=padding, **options)
 
     def _fault(self) -> None:
@@ -366,3 +373,105 @@ def test_a_hundred_thousand_calls_end_as_they_should(policy: Any, calls: int) ->
     ):
         assert counted[name] > calls // 1000, (name, counted)
     assert min(counted["reconnects"], counted["blocked"]) > 0, counted
+
+
+# Faults that the searches have found, each as short as it can be.
+
+
+def simulate(test: Callable[[SimNetwork], Coroutine[Any, Any, None]]) -> None:
+    """Run a test in a simulation, in which no callback may fail."""
+    with SimNetwork() as net:
+        net.run(test(net))
+        assert net.loop.errors == []
+
+
+async def silent_server(net: SimNetwork, **scripts: Any) -> FakeRpcServer:
+    """Start a server that answers nothing but what it is told to."""
+    server = FakeRpcServer()
+    server.on("get", never())
+    for method, answer in scripts.items():
+        server.on(method, answer)
+    await server.start()
+    return server
+
+
+def test_a_hedge_that_waits_makes_no_try_too_many_after_a_lost_connection() -> None:
+    async def test(net: SimNetwork) -> None:
+        servers = [await silent_server(net, get=answer) for answer in (hang_up(), never(), never())]
+        addresses = " ".join(f"{server.address},{9 - n}" for n, server in enumerate(servers))
+        async with Client(addresses) as client:
+            await asyncio.sleep(0.1)
+            with pytest.raises(RpcTimeoutError):
+                await client.call("get", idempotent=True, retry=1, hedge=0.05, timeout=1.0)
+            assert [len(server.calls) for server in servers] == [1, 1, 0]
+
+    simulate(test)
+
+
+def test_a_try_that_was_put_off_is_not_made_beside_the_one_of_the_next_part() -> None:
+    async def test(net: SimNetwork) -> None:
+        first, second = await silent_server(net, get=hang_up()), await silent_server(net)
+        await second.stop()
+        options: dict[str, Any] = {"reconnect_interval": 0.1, "random": lambda: 0.5}
+        async with Client(f"{first.address},2 {second.address},1", retry_delay=0.3, **options) as client:
+            await asyncio.sleep(0.05)
+            call = asyncio.create_task(client.call("get", idempotent=True, retry=3, timeout=0.8))
+            # Lost at once; nobody else is there until 0.1; the next part begins at 0.2, the delay ends at 0.3.
+            await second.start()
+            await asyncio.sleep(0.35)
+            assert (len(first.calls), len(second.calls)) == (1, 1)
+            call.cancel()
+
+    simulate(test)
+
+
+def test_a_call_whose_time_is_over_is_cancelled_by_the_end_of_one_that_waits() -> None:
+    async def test(net: SimNetwork) -> None:
+        server = await silent_server(net)
+        async with Client(f"{server.address},1", max_pending=1, when_full="wait", max_failures=1) as client:
+            await asyncio.sleep(0.1)
+            ended: list[Any] = []
+
+            def cancel(_argument: Any, waiting: PendingCall) -> None:
+                ended.append(waiting.status)
+                call.cancel()
+
+            call = client.submit("get", None, lambda _, call: ended.append(call.status), timeout=0.1)
+            # It ends because the server is left out, before the first one has.
+            client.submit("get", None, cancel, timeout=9.0)
+            await asyncio.sleep(0.2)
+            assert (ended, call.status, client.pending) == (["failure"], "cancelled", 0)
+            counted = client.counters()
+            assert (counted["failures"], counted["cancelled"], counted["timeouts"]) == (1, 1, 0)
+
+    simulate(test)
+
+
+def test_calls_that_wait_are_sent_though_the_first_of_them_fills_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sipwright.jsonrpc.connection.HIGH_WATER", 1000)
+    monkeypatch.setattr("sipwright.jsonrpc.connection.LOW_WATER", 100)
+
+    async def test(net: SimNetwork) -> None:
+        server = await silent_server(net, put=result(1))
+        async with Client(f"{server.address},1", when_full="wait") as client:
+            # Made before there is a connection; longer than the connection and the system hold.
+            assert await client.call("put", ["x" * 100_000]) == 1
+
+    simulate(test)
+
+
+def test_a_server_is_told_to_be_back_before_it_gets_calls() -> None:
+    async def test(net: SimNetwork) -> None:
+        server = await silent_server(net, put=result(1))
+        events: list[str] = []
+        async with Client(f"{server.address},1", max_failures=1, probe_interval=0.1) as client:
+            client.watch = lambda event, *_: events.append(event)
+            client.watch_servers = lambda event, _server: events.append(event)
+            with pytest.raises(RpcTimeoutError):
+                await client.call("get", timeout=0.1)
+            assert await client.call("put") == 1
+        assert events == ["connected", "request", "out", "timeout", "back", "request", "ok", "disconnected"]
+
+    simulate(test)
