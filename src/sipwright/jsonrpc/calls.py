@@ -177,7 +177,8 @@ class PendingCall:
             self.status = CANCELLED
             self.ended = self.started
             self.reason = "the call was given up"
-            del self.table[self]
+            # It is in none while its time is over and others are told first (a server that is left out, for one).
+            self.table.pop(self, None)
             if self.queue is not None:
                 del self.queue[self]
                 self.queue = None

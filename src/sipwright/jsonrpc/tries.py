@@ -128,6 +128,10 @@ class Tries:
         return True
 
     def _ask(self, call: PendingCall, plan: Plan, connection: Connection) -> None:
+        if plan.timer is not None:
+            # Of a hedge, which begins anew with this request, or of a delay, in which a part of the time was over.
+            plan.timer.cancel()
+            plan.timer = None
         plan.tries_left -= 1
         self.retries += 1
         self._owner.send(call, connection)
@@ -150,9 +154,6 @@ class Tries:
 
     def _hedge(self, call: PendingCall, plan: Plan) -> None:
         plan.timer = None
-        if not plan.tries_left:
-            # A lost connection has led to the last try meanwhile.
-            return
         other = plan.group.pick_other(plan.asked)
         if other is not None:
             attempt = Attempt(call, plan, other)
