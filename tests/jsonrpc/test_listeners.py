@@ -14,7 +14,7 @@ import pytest
 from sipwright.errors import ArgumentError, StartError
 from sipwright.jsonrpc.addresses import ServerAddress
 from sipwright.jsonrpc.framing import CONTENT_LENGTH, NEWLINE, Framing
-from sipwright.jsonrpc.listeners import address_of, keep_alive, parse_listen
+from sipwright.jsonrpc.listeners import address_of, parse_listen
 from sipwright.jsonrpc.remote import RpcConnection
 from sipwright.jsonrpc.server import Server
 from sipwright.jsonrpc.tls import Tls
@@ -199,15 +199,6 @@ class _Shouting:
     def feed(self, data: bytes, /) -> list[bytes]:
         *payloads, self._rest = (self._rest + data).split(b"!")
         return payloads
-
-
-def test_tcp_looks_after_silent_clients() -> None:
-    with socket.socket() as one:
-        keep_alive(one, 30)
-        assert one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-        assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
-        assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 10
-        assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
 
 
 def test_connections_of_a_server_are_kept_alive_unless_it_is_told_otherwise() -> None:

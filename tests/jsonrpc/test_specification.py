@@ -1,13 +1,15 @@
 """All examples of the JSON-RPC 2.0 specification (section 7), in both roles, over real sockets.
 
 The server has to answer each as it stands there; our errors have a further member `data`, which section 5.1 leaves to
-the server. The client has to send what the examples send, its ids aside, and to take the answers that they show.
+the server. So does a client whose methods are called over its connection. The client has to send what the examples
+send, its ids aside, and to take the answers that they show.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,16 +57,15 @@ def test_all_examples_are_there() -> None:
 # The server
 
 
-def make_server() -> Server:
-    server = Server()
-    server.add_method("subtract", lambda minuend, subtrahend: minuend - subtrahend)
-    server.add_method("sum", lambda *numbers: sum(numbers))
-    server.add_method("update", lambda *numbers: "updated")
-    server.add_method("notify_sum", lambda *numbers: "not to be sent")
-    server.add_method("notify_hello", lambda number: "not to be sent")
-    server.add_method("get_data", lambda: ["hello", 5])
-    server.add_method("ping", lambda: "pong")
-    return server
+METHODS: dict[str, Callable[..., Any]] = {
+    "subtract": lambda minuend, subtrahend: minuend - subtrahend,
+    "sum": lambda *numbers: sum(numbers),
+    "update": lambda *numbers: "updated",
+    "notify_sum": lambda *numbers: "not to be sent",
+    "notify_hello": lambda number: "not to be sent",
+    "get_data": lambda: ["hello", 5],
+    "ping": lambda: "pong",
+}
 
 
 def as_shown(answer: Any) -> Any:
@@ -79,15 +80,42 @@ def as_shown(answer: Any) -> Any:
 @pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
 def test_the_server_answers_as_the_example_shows(example: Example) -> None:
     async def main() -> None:
-        async with make_server() as server, connected(server.port) as wire:
-            wire.send(example.request.encode())
-            wire.send(b'{"jsonrpc":"2.0","method":"ping","id":"last"}')
-            if example.answer is not None:
-                assert as_shown(json.loads(await wire.receive())) == json.loads(example.answer)
-            # Nothing else was sent.
-            assert json.loads(await wire.receive())["id"] == "last"
+        server = Server()
+        for name, function in METHODS.items():
+            server.add_method(name, function)
+        async with server, connected(server.port) as wire:
+            await check_answer(wire, example.request, json.loads(example.answer or "null"))
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
+def test_a_client_whose_methods_are_called_answers_the_calls_of_the_example(example: Example) -> None:
+    """What is no call may be a bad answer, to a client: it is counted, and not answered."""
+    content = json.loads(example.answer or "[]")
+    answers = content if isinstance(content, list) else [content]
+    expected = [answer for answer in answers if answer["id"] is not None]
+
+    async def main() -> None:
+        async with listening() as (port, accepted):
+            client = Client(f"127.0.0.1:{port},1")
+            for name, function in METHODS.items():
+                client.method(name)(function)
+            async with client:
+                answer = (expected if isinstance(content, list) else expected[0]) if expected else None
+                await check_answer(await accepted(), example.request, answer)
+                assert client.counters()["malformed"] == len(answers) - len(expected)
+
+    asyncio.run(main())
+
+
+async def check_answer(wire: Wire, request: str, answer: Any) -> None:
+    wire.send(request.encode())
+    wire.send(b'{"jsonrpc":"2.0","method":"ping","id":"last"}')
+    if answer is not None:
+        assert as_shown(json.loads(await wire.receive())) == answer
+    # Nothing else was sent.
+    assert json.loads(await wire.receive())["id"] == "last"
 
 
 # The client

@@ -77,7 +77,9 @@ def make_client(options: argparse.Namespace, timeout: float, **settings: Any) ->
     """Return a client, not started, of the one service at `options.server`."""
     address = read_address(options.server)
     tls = client_tls(options)
-    if tls is not None and address.kind not in ("tls", "srv"):
+    if address.kind in ("tls", "srv"):
+        tls = tls or Tls()
+    elif tls is not None:
         raise CommandError(f"options of TLS are for an address like tls:{address}")
     return Client(
         [ServerSpec(address, 1)], timeout=timeout, max_conn_attempts=0, framing=options.framing, tls=tls, **settings

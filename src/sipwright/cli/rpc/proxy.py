@@ -25,8 +25,8 @@ from sipwright.cli.rpc.replay import Replay
 from sipwright.cli.rpc.streams import listening, open_stream, stop_signals
 from sipwright.errors import ArgumentError, CommandError
 from sipwright.jsonrpc.addresses import ServerAddress
-from sipwright.jsonrpc.connecting import reason
 from sipwright.jsonrpc.framing import find_framing
+from sipwright.jsonrpc.sockets import reason
 from sipwright.jsonrpc.tls import Tls
 
 READ_SIZE = 1 << 16

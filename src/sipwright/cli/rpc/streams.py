@@ -12,6 +12,7 @@ from typing import Any
 from sipwright.errors import ArgumentError, CommandError, StartError
 from sipwright.jsonrpc.addresses import ServerAddress
 from sipwright.jsonrpc.listeners import listen
+from sipwright.jsonrpc.sockets import path_of
 from sipwright.jsonrpc.tls import Tls
 
 # Permissions of a Unix socket: as those of `Server.listen`.
@@ -20,15 +21,10 @@ MODE = 0o600
 Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
-def os_path(address: ServerAddress) -> str:
-    """Return the path of a Unix socket as the system wants it."""
-    return f"\0{address.host[1:]}" if address.host.startswith("@") else address.host
-
-
 async def open_stream(address: ServerAddress, tls: Tls | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to an address of the kinds tcp, tls and unix. Raises OSError."""
     if address.kind == "unix":
-        return await asyncio.open_unix_connection(os_path(address))
+        return await asyncio.open_unix_connection(path_of(address.host))
     if address.kind == "tcp":
         return await asyncio.open_connection(address.host, address.port)
     tls = tls or Tls()

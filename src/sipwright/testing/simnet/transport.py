@@ -279,6 +279,9 @@ class SimTransport(asyncio.Transport):
             self._is_over = True
             self.incoming.close()
             self.connection.end_gone()
+        if self._protocol is not None and not self._is_made:
+            # It is told of the end after it was told of the beginning.
+            return
         protocol, self._protocol = self._protocol, None
         try:
             if protocol is not None:
