@@ -95,8 +95,8 @@ async def serve_functions(options: argparse.Namespace) -> int:
             raise CommandError(
                 f"{options.file} has no public functions: those that it defines itself, without a leading _"
             )
-        about = {"title": module.__name__, "version": str(getattr(module, "__version__", "1.0.0"))}
-        server = Server(framing=options.framing, tls=tls, auth=options.token, **about)
+        version = str(getattr(module, "__version__", "1.0.0"))
+        server = Server(framing=options.framing, tls=tls, auth=options.token, title=module.__name__, version=version)
         for name, function in functions.items():
             server.add_method(name, function)
         names = ", ".join(functions)
