@@ -182,7 +182,7 @@ class SrvEntry:
     records: list[SrvRecord] | None = None
     due: float = 0.0
     failures: int = 0
-    is_asked: bool = False
+    asked_by: Lane | None = None
     last_failure: str = ""
 
 
@@ -259,7 +259,7 @@ class SyncGroup:
 
     def due_name(self, now: float) -> SrvEntry | None:
         """Return an srv name that is to be asked now, by whoever asks first."""
-        return next((entry for entry in self.names if now >= entry.due and not entry.is_asked), None)
+        return next((entry for entry in self.names if now >= entry.due and entry.asked_by is None), None)
 
     @property
     def is_resolving(self) -> bool:
