@@ -22,9 +22,14 @@ from sipwright.errors import (
     StartError,
 )
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_address, parse_group, parse_servers
+from sipwright.jsonrpc.auth import same_token
 from sipwright.jsonrpc.batch import Batch
 from sipwright.jsonrpc.calls import PendingCall
 from sipwright.jsonrpc.client import Client
+from sipwright.jsonrpc.executor import ServerEvent
+from sipwright.jsonrpc.framing import Framing
+from sipwright.jsonrpc.middleware import RpcRequest
+from sipwright.jsonrpc.remote import RpcConnection
 from sipwright.jsonrpc.server import Server
 from sipwright.jsonrpc.tls import Tls
 
@@ -32,20 +37,25 @@ __all__ = [
     "ArgumentError",
     "Batch",
     "Client",
+    "Framing",
     "JsonRpcParseError",
     "NetstringParseError",
     "PendingCall",
     "RpcAnswerError",
     "RpcClosedError",
+    "RpcConnection",
     "RpcConnectionError",
     "RpcError",
+    "RpcRequest",
     "RpcTimeoutError",
     "Server",
     "ServerAddress",
+    "ServerEvent",
     "ServerSpec",
     "StartError",
     "Tls",
     "parse_address",
     "parse_group",
     "parse_servers",
+    "same_token",
 ]
