@@ -657,6 +657,24 @@ def test_exceptions_of_ones_own_are_mapped_to_errors() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("max_concurrent", 0),
+        ("max_connections", -1),
+        ("max_size", 0),
+        ("max_response", 0),
+        ("max_threads", 0),
+        ("auth_timeout", 0.0),
+        ("idle_timeout", -1.0),
+        ("keepalive", 40_000),
+    ],
+)
+def test_an_option_that_lets_nothing_through_is_refused(option: str, value: float) -> None:
+    with pytest.raises(ArgumentError, match=f"{option} is a number above 0.*, not {value}"):
+        Server(**{option: value})  # type: ignore[arg-type]
+
+
 def test_results_are_whatever_msgspec_encodes() -> None:
     class User(msgspec.Struct):
         name: str
