@@ -794,6 +794,24 @@ def test_garbage_of_every_kind_harms_nobody_else() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("nest", ["[", '{"a":'])
+def test_json_that_nests_too_deeply_is_answered_and_harms_nobody(nest: str) -> None:
+    close = {"[": "]", '{"a":': "}"}[nest]
+
+    async def test(wire: Wire, server: Server) -> None:
+        server.add_method("take", lambda value: value)
+        for depth in (100, 100_000):
+            value = nest * depth + "1" + close * depth
+            wire.send(f'{{"jsonrpc":"2.0","method":"take","params":[{value}],"id":1}}')
+            answer = await wire.receive()
+            assert ("result" in answer) == (depth == 100)
+            if depth > 100:
+                assert answer["error"]["code"] in (-32700, -32602)
+        assert await wire.nothing_comes()
+
+    serve(test)
+
+
 def test_clients_that_never_finish_a_frame_cost_nothing_but_their_connection() -> None:
     async def main() -> None:
         server = make_server()
