@@ -34,6 +34,8 @@ T = TypeVar("T")
 MAX_PENDING: Final = 10_000
 """How many calls to one client may be in flight."""
 
+AT_END: Final = "the client has ended its stream"
+
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
@@ -86,7 +88,17 @@ class RpcConnection:
     From a thread, use `asyncio.run_coroutine_threadsafe`.
     """
 
-    __slots__ = ("_connection", "_deadlines", "_free", "_serving", "_state", "certificate", "identity", "peer_address")
+    __slots__ = (
+        "_connection",
+        "_deadlines",
+        "_free",
+        "_is_at_end",
+        "_serving",
+        "_state",
+        "certificate",
+        "identity",
+        "peer_address",
+    )
 
     def __init__(self, serving: Serving, deadlines: RemoteDeadlines) -> None:
         self._serving = serving
@@ -94,6 +106,7 @@ class RpcConnection:
         self._connection: Connection | None = None
         self._free: asyncio.Future[None] | None = None
         self._state: dict[Any, Any] | None = None
+        self._is_at_end = False
         self.peer_address = ServerAddress("", 0)
         self.certificate: dict[str, Any] | None = None
         self.identity: Any = None
@@ -132,14 +145,16 @@ class RpcConnection:
         `params` is anything that msgspec encodes to an array or an object, None for none; `timeout` is in seconds, also
         for a client that does not read. Cancelling the task gives the call up.
 
-        Raises RpcAnswerError (the client's error), RpcTimeoutError, RpcConnectionError (the connection is gone, or
-        MAX_PENDING calls are in flight on it), RpcResultError for a result of another type, TypeError for params that
-        cannot be encoded.
+        Raises RpcAnswerError (the client's error), RpcTimeoutError, RpcConnectionError (the client is gone or sends no
+        more, or MAX_PENDING calls are in flight on its connection), RpcResultError for a result of another type,
+        TypeError for params that cannot be encoded.
         """
         decode = None if result is None else decoder_for(result)
         head, text = request_head(method), encode_params(params)
         loop = asyncio.get_running_loop()
         connection = self._opened(method)
+        if self._is_at_end:
+            raise RpcConnectionError(f"{method!r}: {AT_END}")
         if connection.is_blocked:
             before = loop.time()
             connection = await self._writable(method, timeout)
@@ -218,12 +233,20 @@ class RpcConnection:
             free, self._free = self._free, None
             free.set_result(None)
 
+    def stream_ended(self) -> None:
+        """Take note that it sends no more, answers for one; it may still read."""
+        self._is_at_end = True
+        self._end_calls(AT_END)
+
     def ended(self, reason: str) -> None:
         """Take note that it is gone."""
-        connection, self._connection = self._connection, None
+        self._end_calls(reason)
+        self._connection = None
         self.freed()
-        if connection is not None:
-            for call in connection.peer.take_all():
+
+    def _end_calls(self, reason: str) -> None:
+        if self._connection is not None:
+            for call in self._connection.peer.take_all():
                 _end(call, ConnectionError(reason))
 
 

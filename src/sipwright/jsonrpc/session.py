@@ -100,6 +100,7 @@ class Session:
         if self._is_tls:
             # There is no half of a connection in TLS.
             return False
+        self.remote.stream_ended()
         self.serving.when_done = connection.close
         if not self.serving.undone:
             connection.close()

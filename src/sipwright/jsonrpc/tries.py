@@ -149,6 +149,9 @@ class Tries:
 
     def _hedge(self, call: PendingCall, plan: Plan) -> None:
         plan.timer = None
+        if not plan.tries_left:
+            # A lost connection has led to the last try meanwhile.
+            return
         other = plan.group.pick_other(plan.asked)
         if other is not None:
             attempt = Attempt(call, plan, other)
