@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from sipwright.jsonrpc import Server
 
@@ -21,7 +21,7 @@ class InThread:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
-    def __enter__(self) -> InThread:
+    def __enter__(self) -> Self:
         self._thread.start()
         for address in self._addresses:
             self.run(self.server.listen(address))

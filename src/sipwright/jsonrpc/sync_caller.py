@@ -182,7 +182,7 @@ class SyncCaller:
             call.delays += 1
             self.pool.lane().wait(call.waiter, min(deadline, self.pool.clock() + pause))
             call.asked.clear()
-            call.is_due = True
+            call.is_due = call.waiter.is_woken = True
         else:
             with self.pool.lock:
                 self._end_kept(call, f"{call.lost}; no other server can be asked: {why_not}")
@@ -341,7 +341,7 @@ class SyncCaller:
                 self.end(call, FAILURE, CLOSED)
 
     def close_from_handler(self) -> None:
-        """Have the call that a signal handler has interrupted do what `close` does. Takes no lock: the call may have it."""
+        """Have the call that a signal handler has interrupted close all; without the lock, which it may have."""
         self.pool.is_closed = True
         lane = self.pool.lanes.get(True)
         if lane is not None:

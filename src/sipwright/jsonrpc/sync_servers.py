@@ -227,8 +227,10 @@ class SyncGroup:
                 if best is None or share < load:
                     best, place, load = server, index, share
             if best is not None:
-                del ring[place]
-                ring.append(best)
+                if lane in best.connections:
+                    # Otherwise it has its turn when it is connected.
+                    del ring[place]
+                    ring.append(best)
                 return best
             if any(server.is_beginning and server.name not in asked for server in ring):
                 # In a moment the better ones are there: a backup is not for the moment of the start.
