@@ -259,9 +259,7 @@ class Other(msgspec.Struct):
     x: int
 
 
-@given(
-    st.lists(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text()), max_size=4)
-)
+@given(st.lists(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text()), max_size=4))
 def test_both_ways_of_decoding_agree(params: list[Any]) -> None:
     def f(a: int, b: float = 0.5, c: str | None = None) -> Any:
         return a, b, c
@@ -273,4 +271,6 @@ def test_both_ways_of_decoding_agree(params: list[Any]) -> None:
             return error.code, error.data
 
     signature = Signature(f)
-    assert outcome(lambda: signature.invoke(raw(params))) == outcome(lambda: signature.call(json.loads(json.dumps(params))))
+    assert outcome(lambda: signature.invoke(raw(params))) == outcome(
+        lambda: signature.call(json.loads(json.dumps(params)))
+    )
