@@ -198,11 +198,17 @@ def test_what_a_service_says_before_and_beside_serving(tmp_path: Path) -> None:
         speaker = router.speak()
         assert speaker.call("rpc.ping") == "pong"
         assert {"rpc.serve", "rpc.drain"} <= {method["name"] for method in speaker.call("rpc.discover")["methods"]}
-        assert speaker.call("nothing")["code"] == -32601
+        assert speaker.call("rpc.drain") == {
+            "code": -32001,
+            "message": "Not authenticated",
+            "data": "say rpc.serve first",
+        }
+        assert speaker.call("nothing")["code"] == -32001
         assert speaker.call("rpc.serve", {"group": "deciders", "tokn": "secret"})["code"] == -32602
         answer = speaker.call("rpc.serve", {"group": "deciders", "token": "secret"})
         assert answer["group"] == "deciders"
         assert speaker.call("rpc.serve", ["deciders", "secret"])["code"] == -32600
+        assert speaker.call("nothing")["code"] == -32601
         router.wait_until_seen(1)
         # Asked and asking on the same connection, at the same time.
         with Load(server.address, [Ask()], 100) as load:

@@ -13,17 +13,22 @@ import struct
 import time
 from typing import Any, Protocol
 
+from sipwright.errors import RpcAnswerError
+from sipwright.jsonrpc import openrpc
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.dispatch import Dispatcher
 from sipwright.jsonrpc.executor import Executor
 from sipwright.jsonrpc.listeners import keep_alive
 from sipwright.jsonrpc.messages import Message, encode_notification
 from sipwright.jsonrpc.peer import Peer
-from sipwright.jsonrpc.serving import Serving
+from sipwright.jsonrpc.serving import Batch, Serving
 from sipwright.modules.jsonrpc.relay import Relay, Relayed
 
 logger = logging.getLogger("sipwright.jsonrpc.dialed")
 
+SERVE, DRAIN, PING = "rpc.serve", "rpc.drain", "rpc.ping"
+BEFORE_SERVING = (SERVE, PING, openrpc.DISCOVER)
+UNAUTHORIZED = -32001
 REDIAL = "rpc.redial"
 """The notification by which a service is told that its connection will be closed, and that it should make another."""
 KEEPALIVE = 60.0
@@ -65,6 +70,7 @@ class DialedService:
         self._is_known = False
         self._timer: asyncio.TimerHandle | None = None
         self.serving = Serving(owner.dispatcher, owner.executor, self)
+        self.serving.gate = self._is_refused
         peer: Peer[Relayed] = Peer(_answered, self.serving.requested)
         self.connection = Connection(loop, self, peer, "service", owner.max_size)
         self.serving.attach(self.connection)
@@ -113,6 +119,13 @@ class DialedService:
         if self.group is None:
             self._owner.log.warning("%s has dialled in, and not said rpc.serve in time: disconnected", self.peer)
             self.connection.abort("no rpc.serve in time")
+
+    def _is_refused(self, message: Message, batch: Batch | None) -> bool:
+        """Let nothing be asked by those who have not shown a token (the `gate` of a Serving)."""
+        if self.group is not None or message.method in BEFORE_SERVING:
+            return False
+        self.serving.fail(message, RpcAnswerError(UNAUTHORIZED, "Not authenticated", f"say {SERVE} first"), batch)
+        return True
 
     # ---- what becomes of it
 

@@ -27,14 +27,12 @@ from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
 from sipwright.jsonrpc.dispatch import Dispatcher
 from sipwright.jsonrpc.executor import Executor
 from sipwright.jsonrpc.messages import INVALID_REQUEST
-from sipwright.modules.jsonrpc.dialed import DialedService
+from sipwright.modules.jsonrpc.dialed import DRAIN, PING, SERVE, UNAUTHORIZED, DialedService
 from sipwright.modules.jsonrpc.relay import Relay
 from sipwright.modules.jsonrpc.tokens import Tokens
 from sipwright.script.services import Services
 
 NOTICE = "jsonrpc:dialed:"
-SERVE, DRAIN = "rpc.serve", "rpc.drain"
-UNAUTHORIZED = -32001
 # A worker that is replaced lets its services dial in to its successor for so long, in seconds.
 REDIAL_SECONDS = 3.0
 # How long it lets the other workers end what they have asked.
@@ -115,6 +113,8 @@ class Door:
         self.max_size = max_size
         self.serve_timeout = serve_timeout
         self.executor = Executor()
+        # Who has shown no token is kept from calling anything.
+        self.executor.is_plain = False
         self.dispatcher = Dispatcher(DialedService)
         self._services = services
         self._tokens = tokens
@@ -130,7 +130,7 @@ class Door:
         self._is_leaving = False
         for name, method in methods.items():
             self.dispatcher.add(name, method)
-        self.dispatcher.add("rpc.ping", _pong, is_builtin=True)
+        self.dispatcher.add(PING, _pong, is_builtin=True)
         self.dispatcher.add(openrpc.DISCOVER, self._discover, is_builtin=True)
         self.dispatcher.add(SERVE, self._serve)
         self.dispatcher.add(DRAIN, self._drain)
