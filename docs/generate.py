@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from sipwright.errors import ArgumentError
-from sipwright.lang.namespace import ANY_ROUTE, FunctionSpec, ParamKind, RouteKind
+from sipwright.lang.namespace import ANY_ROUTE, FunctionSpec, ParamKind, ParamSpec, RouteKind
 from sipwright.script.module import FunctionDeclaration, Module, Param, PvarDeclaration
 from sipwright.script.registry import (
     ALIASES,
@@ -171,7 +171,7 @@ def _function(spec: FunctionSpec, names: Sequence[str], method: Any) -> list[str
     if len(names) > 1:
         lines += [f"Other names: {_list(names[1:])}.", ""]
     for param in spec.params:
-        lines.append(f"- `{param.name}`: {param.kind.expects}{', optional' if param.optional else ''}")
+        lines.append(f"- `{param.name}`: {param.kind.expects}{_how_often(param)}")
     if spec.params:
         lines.append("")
     if spec.suspends:
@@ -181,8 +181,12 @@ def _function(spec: FunctionSpec, names: Sequence[str], method: Any) -> list[str
     return lines
 
 
+def _how_often(param: ParamSpec) -> str:
+    return ", one or more" if param.repeats else ", optional" if param.optional else ""
+
+
 def _signature(spec: FunctionSpec) -> str:
-    text = ", ".join(param.name for param in spec.params if not param.optional)
+    text = ", ".join(f"{param.name}{', ...' if param.repeats else ''}" for param in spec.params if not param.optional)
     optional = [param.name for param in spec.params if param.optional]
     for name in optional:
         text += f"[, {name}" if text else f"[{name}"

@@ -13,7 +13,8 @@ from sipwright.errors import RpcConnectionError
 from sipwright.jsonrpc import connecting
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
 from sipwright.jsonrpc.client import Client
-from sipwright.jsonrpc.connecting import connect_host, interleaved
+from sipwright.jsonrpc.connecting import connect_host
+from sipwright.jsonrpc.sockets import interleaved
 from sipwright.testing.fakerpc import FakeConnection, FakeRpcServer, result
 
 V4, V6 = socket.AF_INET, socket.AF_INET6

@@ -14,7 +14,8 @@ from sipwright.errors import ArgumentError
 from sipwright.jsonrpc.addresses import ServerAddress
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.endpoint import Endpoint
-from sipwright.jsonrpc.groups import MAX_TURNS, Group, Member, Policy
+from sipwright.jsonrpc.groups import Group, Member
+from sipwright.jsonrpc.turns import MAX_TURNS, Policy
 
 
 class FakePeer:

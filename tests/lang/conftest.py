@@ -74,11 +74,25 @@ class Lines:
         return "".join(p if isinstance(p, str) else to_text(p.get(context)) for p in self.parts)
 
 
+def check_name(owner: str, name: str) -> None:
+    """Check as a function would that knows its module's parameters."""
+    if name != owner:
+        raise ArgumentError(f"there is no {name}", 0, owner)
+
+
+def named_route(text: str) -> tuple[str, int] | None:
+    """Find the route in `...>NAME`."""
+    before, mark, name = text.partition(">")
+    return (name, len(before) + 1) if mark else None
+
+
 STR = ParamKind("string", "a string", convert=to_text, textual=True)
 INT = ParamKind("integer", "an integer", convert=to_int)
 REGEX = ParamKind("regex", "a regular expression", convert=lambda v: compile_regex(to_text(v)), lone_dollar=True)
 JSON = ParamKind("json", "JSON", convert=to_json)
 LAZY = ParamKind("lazy", "a string", prepare=Lines)
+CHECKED = ParamKind("checked", "a name", convert=to_text, check=check_name)
+OPTIONS = ParamKind("options", "options", convert=to_text, route=named_route)
 
 
 def record(name: str, code: int = 1) -> Callable[..., int]:
@@ -174,6 +188,7 @@ FUNCTIONS = (
     _spec("code", code, INT),
     _spec("is_set", is_set, READ_VARIABLE),
     _spec("append", append, UPDATED_VARIABLE, STR),
+    _spec("ask", record("ask"), CHECKED, OPTIONS, owner="service"),
     _spec("level_log", level_log, STR, LAZY, reads=is_loud),
     _spec("run_route", lambda context, route: route.run(context), ROUTE, runs_routes=True),
     _spec("in_event", record("in_event"), routes=RouteKind.EVENT),
@@ -189,6 +204,7 @@ class FakeNamespace:
         self.params: list[tuple[str, str, int | str]] = []
         self.globals: list[tuple[str, list[int | str]]] = []
         self.texts: dict[str, Lines] = {}
+        self.targets: dict[str, Variable] = {}
 
     def load_module(self, name: str) -> None:
         if name.removesuffix(".so") not in ("fake", "other"):
@@ -212,6 +228,12 @@ class FakeNamespace:
             raise ArgumentError("children is a number")
         self.globals.append((name, list(value)))
         return "mhomed has no effect" if name == "mhomed" else None
+
+    def takes_variable(self, module: str, name: str) -> bool:
+        return (module, name) == ("fake", "target")
+
+    def set_param_variable(self, module: str, name: str, variable: Variable) -> None:
+        self.targets[name] = variable
 
     def takes_variables(self, name: str) -> bool:
         return name == "motto"

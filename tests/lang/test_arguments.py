@@ -81,3 +81,33 @@ def test_names_of_routes_may_be_words_strings_or_computed(script: Compile) -> No
 
 def test_optional_arguments_that_are_not_given_are_not_passed(body: Body) -> None:
     assert body("reply(100);") == [("reply", 100)]
+
+
+def test_a_constant_argument_is_checked_by_what_its_module_knows(body: Body, faults: Compile) -> None:
+    assert body('$var(x) = "other"; ask("service", ""); ask("$var(x)", "");') == [
+        ("ask", "service", ""),
+        ("ask", "other", ""),
+    ]
+    (error,) = faults('request_route { ask("servce", ""); }\n')
+    assert (error.column, error.message, error.suggestion) == (
+        22,
+        "argument 1 (checked0) of ask: there is no servce",
+        "service",
+    )
+
+
+def test_a_route_that_is_named_inside_an_argument_must_exist(script: Compile, faults: Compile) -> None:
+    text = 'request_route { ask("service", "a >REPLY"); }\nroute[REPLY] { reply(200); }\n'
+    assert script(text).run() == [("ask", "service", "a >REPLY")]
+    (error,) = faults(text.replace(">REPLY", ">REPLI"))
+    assert (error.line, error.column, error.message, error.suggestion) == (
+        1,
+        36,
+        "route[REPLI] is not defined",
+        "REPLY",
+    )
+
+
+def test_a_route_that_is_named_inside_an_argument_is_one_that_is_reached(faults: Compile) -> None:
+    (error,) = faults('onreply_route { ask("service", ">LATER"); }\nroute[LATER] { relay(); }\nrequest_route { ; }\n')
+    assert error.message.startswith("relay cannot be called from onreply_route, which is what leads to route[LATER];")

@@ -220,6 +220,11 @@ class OpenNamespace:
     def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
         return None
 
+    def takes_variable(self, _module: str, _name: str) -> bool:
+        return False
+
+    def set_param_variable(self, module: str, name: str, variable: Variable) -> None: ...
+
     def takes_variables(self, name: str) -> bool:
         return name == "log_prefix"
 

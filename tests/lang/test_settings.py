@@ -119,3 +119,25 @@ def test_faults_in_a_text_with_variables_point_at_the_variable(faults: Faults) -
         (2, 7, "motto is one string, in quotes"),
         (3, 10, "a variable name must follow '$'; a dollar sign in a string is written '$$'"),
     ]
+
+
+def test_a_parameter_that_names_a_variable_gets_it_once_all_modules_are_loaded(script: Compile) -> None:
+    compiled = script('modparam("fake", "target", "$var(x)")\nloadmodule "fake.so"\n' + ROUTE)
+    compiled.namespace.targets["target"].set(compiled.context, "stored")
+    assert compiled.context.vars == {"x": "stored"}
+    assert compiled.namespace.params == []
+
+
+def test_faults_of_a_parameter_that_names_a_variable(faults: Faults) -> None:
+    wanted = "parameter 'target' is one writable variable, in quotes, like \"$var(x)\""
+    texts = ['"$rm"', '"x"', '"$var(x)y"', "5", '"$xx"', '"$far($far(a))"', '""']
+    errors = faults("".join(f'modparam("fake", "target", {text})\n' for text in texts) + ROUTE)
+    assert [(e.line, e.column, e.message) for e in errors] == [
+        (1, 28, "$rm cannot be written to"),
+        (2, 28, wanted),
+        (3, 28, wanted),
+        (4, 28, wanted),
+        (5, 29, "unknown variable $xx"),
+        (6, 28, "$far($far(a)) cannot be used here: its name has to be waited for"),
+        (7, 28, wanted),
+    ]

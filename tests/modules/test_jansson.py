@@ -66,10 +66,35 @@ def test_arrays_are_counted_and_nothing_else(compiled: Any) -> None:
         ('jansson_append("str", "a", "b", "$var(m)")', '{"a":["b"]}'),
         ('jansson_append("int", "x.a", 1, "$var(m)")', '{"x":{"a":[1]}}'),
         ('jansson_set("string", "é", "ü", "$var(m)")', '{"é":"ü"}'),
+        ('jansson_set("real", "a", "3", "$var(m)")', '{"a":3.0}'),
+        ('jansson_append("obj", "", \'{"b":2}\', "$var(m)")', '{"b":2}'),
     ],
 )
 def test_values_are_put_into_a_text(compiled: Any, call: str, result: str) -> None:
     assert compiled.log(f"$var(m) = '{{}}'; if ({call}) xlog(\"$var(m)\");") == [result]
+
+
+def test_an_object_that_is_appended_to_an_object_replaces_the_members_of_the_same_name(compiled: Any) -> None:
+    body = """
+        $var(m) = '{"a":1,"b":1,"o":{}}';
+        jansson_append("obj", "", '{"b":2,"c":3}', "$var(m)");
+        jansson_append("obj", "o", '{"d":4}', "$var(m)");
+        xlog("$var(m)");
+    """
+    assert compiled.log(body) == ['{"a":1,"b":2,"o":{"d":4},"c":3}']
+
+
+def test_a_variable_that_holds_no_text_is_an_empty_object(compiled: Any) -> None:
+    body = """
+        jansson_set("str", "a", "x", "$var(new)"); jansson_set("int", "b", 2, "$var(new)");
+        $avp(old) = 5; jansson_append("int", "l", 1, "$avp(old)");
+        xlog("$var(new) $avp(old)");
+    """
+    assert compiled.log(body) == ['{"a":"x","b":2} {"l":[1]}']
+
+
+def test_the_older_name_of_jansson_get(compiled: Any) -> None:
+    assert compiled.log(BODY + 'if (jansson_get_field($var(j), "o.b", "$var(r)")) xlog("$var(r)");') == ["x"]
 
 
 def test_items_of_arrays_are_replaced_and_appended(compiled: Any) -> None:
@@ -94,6 +119,9 @@ def test_items_of_arrays_are_replaced_and_appended(compiled: Any) -> None:
         ('jansson_set("string", "s.x", "a", "$var(m)")', "jansson_set: there is nothing at the path"),
         ('jansson_append("string", "s", "a", "$var(m)")', "jansson_append: there is no array at the path"),
         ('jansson_set("string", "", "a", "$var(m)")', "jansson_set: there is nothing at the path"),
+        ('jansson_set("string", "[0]", "a", "$var(m)")', "jansson_set: there is nothing at the path"),
+        ('jansson_append("int", "n[0]", 1, "$var(m)")', "jansson_append: there is no array at the path"),
+        ('jansson_append("obj", "s", "{}", "$var(m)")', "jansson_append: there is no array at the path"),
         ('jansson_set("string", "a", "b", "$var(empty)")', "jansson_set: not JSON"),
     ],
 )

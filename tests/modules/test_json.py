@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-BODY = """$var(j) = '{"u":"h\\u00e9","o":{"b":"x"},"i":1,"n":null,}'; $var(r) = "old";\n"""
+BODY = """$var(j) = '{"u":"h\\u00e9","o":{"b":"x"},"i":1,"n":null,"l":[null,"x"],}'; $var(r) = "old";\n"""
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ BODY = """$var(j) = '{"u":"h\\u00e9","o":{"b":"x"},"i":1,"n":null,}'; $var(r) = 
         ("json_get_field", "i", "1"),
         ("json_get_string", "u", "hé"),
         ("json_get_string", "o", '{"b":"x"}'),
-        ("json_get_string", "n", "null"),
+        ("json_get_string", "l", '[null,"x"]'),
     ],
 )
 def test_members_are_stored(compiled: Any, function: str, name: str, result: str) -> None:
@@ -23,7 +23,9 @@ def test_members_are_stored(compiled: Any, function: str, name: str, result: str
     assert compiled.log(body) == [f"[{result}]"]
 
 
-@pytest.mark.parametrize(("json", "name"), [("$var(j)", "zz"), ("$var(j)", "o.b"), ("[1]", "0"), ("", "a")])
+@pytest.mark.parametrize(
+    ("json", "name"), [("$var(j)", "zz"), ("$var(j)", "n"), ("$var(j)", "o.b"), ("[1]", "0"), ("", "a")]
+)
 def test_what_is_not_there_leaves_the_variable_as_it_was(compiled: Any, json: str, name: str) -> None:
     body = f'{BODY} if (!json_get_string("{json}", "{name}", "$var(r)")) xlog("[$var(r)]");'
     assert compiled.log(body)[-1] == "[old]"

@@ -219,7 +219,10 @@ def test_the_module_timeout_holds_for_the_others() -> None:
     [
         ("timeout=soon", "option 'timeout' needs a number, found 'soon'"),
         ("timeout=0", "option 'timeout' needs a number, found '0'"),
-        ("tries=2", "unknown option 'tries=2', expected timeout=MS, retry=N, group=NAME, idempotent or strict"),
+        (
+            "tries=2",
+            "unknown option 'tries=2', expected one of timeout=MS, retry=N, hedge=MS, group=NAME, idempotent, strict",
+        ),
     ],
 )
 def test_wrong_options_are_load_errors(options: str, message: str) -> None:
@@ -433,3 +436,69 @@ def test_what_was_answered_is_not_suspended(answer: str) -> None:
     assert driver.variables == {"rc": -1}
     assert driver.calls == []
     assert driver.statistics()["tm:live"] == 0
+
+
+# ---- parameters of the client
+
+
+def test_parameters_reach_the_client() -> None:
+    seen: dict[str, Any] = {}
+
+    class Driver(ScriptDriver):
+        def _make_client(self, servers: str, **settings: Any) -> Any:
+            seen.update(settings)
+            return super()._make_client(servers, **settings)
+
+    parameters = {
+        "policy": '"least_pending"',
+        "when_full": '"wait"',
+        "max_waiting": 5,
+        "idempotent_methods": '"get_user, get_quota"',
+        "retry_lost": 0,
+        "retry_codes": '"-32050,-32009..-32000"',
+        "retry_delay": 20,
+        "hedge": 30,
+        "max_failures": 4,
+        "probe_interval": 250,
+        "probe_method": '"ping"',
+        "cancel_method": '"rpc.cancel"',
+        "min_srv_ttl": 9,
+        "framing": '"newline"',
+        "tls_server_name": '"example.org"',
+    }
+    head = SERVERS + "".join(f'modparam("jsonrpc", "{name}", {value})\n' for name, value in parameters.items())
+    Driver(script("request_route { exit; }", head))
+    assert seen.pop("tls").server_name == "example.org"
+    expected = {
+        "policy": "least_pending",
+        "when_full": "wait",
+        "max_waiting": 5,
+        "idempotent_methods": ["get_user", "get_quota"],
+        "retry_lost": False,
+        "retry_codes": (range(-32050, -32049), range(-32009, -31999)),
+        "retry_delay": 0.02,
+        "hedge": 0.03,
+        "max_failures": 4,
+        "probe_interval": 0.25,
+        "probe_method": "ping",
+        "cancel_method": "rpc.cancel",
+        "min_srv_ttl": 9.0,
+        "framing": "newline",
+    }
+    assert {name: seen[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ('"policy", "random"', "parameter 'policy' is one of round_robin, least_pending, not 'random'"),
+        ('"when_full", "drop"', "parameter 'when_full' is one of refuse, wait, not 'drop'"),
+        ('"framing", "lines"', "parameter 'framing' is one of netstring, newline, content-length, not 'lines'"),
+        ('"retry_codes", "-32000..x"', "expected an error code, or a range of them like -32000..-32099, found 'x'"),
+        ('"max_failures", -1', "parameter 'max_failures' must be at least 0, not -1"),
+        ('"tls_ca_list", "/nowhere/ca.pem"', "jsonrpc: TLS: /nowhere/ca.pem: No such file or directory"),
+        ('"tls_private_key", "/nowhere/key.pem"', "jsonrpc: TLS: a keyfile without a certfile: whose key is it?"),
+    ],
+)
+def test_a_bad_parameter_is_told_at_load(parameter: str, message: str) -> None:
+    assert message in faults(script("request_route { exit; }", f'{SERVERS}modparam("jsonrpc", {parameter})\n'))

@@ -380,7 +380,7 @@ def test_a_server_that_stops_ends_what_is_suspended_at_a_service(tmp_path: Path)
         ('modparam("jsonrpc", "token", "a=file:/none")', "cannot read the token file /none: No such file"),
         (
             'modparam("jsonrpc", "listen", "tls:127.0.0.1:9998")\nmodparam("jsonrpc", "token", "a=b")',
-            'needs "listen_certfile"',
+            'needs "listen_certificate"',
         ),
     ],
 )

@@ -14,7 +14,8 @@ from collections.abc import Callable, Generator
 from contextvars import Context
 from typing import Any
 
-from sipwright.jsonrpc.calls import CANCELLED, PendingCall
+from sipwright.jsonrpc.calls import PendingCall
+from sipwright.jsonrpc.outcome import CANCELLED
 
 
 class Waker:

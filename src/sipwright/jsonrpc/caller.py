@@ -20,13 +20,15 @@ from msgspec import UNSET
 
 from sipwright.errors import ArgumentError, JsonRpcParseError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
-from sipwright.jsonrpc.calls import CLOSED, ERROR, FAILURE, OK, TIMEOUT, Attempt, PendingCall, Plan, Probe, Status
+from sipwright.jsonrpc.calls import Attempt, PendingCall, Plan, Probe
 from sipwright.jsonrpc.connecting import Connect, connect
 from sipwright.jsonrpc.connection import CALLBACK_FAULTS, Connection
 from sipwright.jsonrpc.deadlines import Deadlines
+from sipwright.jsonrpc.dispatch import Dispatcher
 from sipwright.jsonrpc.endpoint import DialedEndpoint, Endpoint
+from sipwright.jsonrpc.executor import Executor
 from sipwright.jsonrpc.framing import Framing, find_framing
-from sipwright.jsonrpc.groups import Group, Policy
+from sipwright.jsonrpc.groups import Group
 from sipwright.jsonrpc.health import Health
 from sipwright.jsonrpc.messages import (
     METHOD_NOT_FOUND,
@@ -37,11 +39,15 @@ from sipwright.jsonrpc.messages import (
     encode_notification,
     request_head,
 )
+from sipwright.jsonrpc.outcome import CLOSED, ERROR, FAILURE, OK, TIMEOUT, Status
 from sipwright.jsonrpc.peer import Peer
 from sipwright.jsonrpc.pool import Pool, Servers, why_not
 from sipwright.jsonrpc.resolve import DnsResolver, Resolver
+from sipwright.jsonrpc.serving import Serving
 from sipwright.jsonrpc.tls import Tls
 from sipwright.jsonrpc.tries import Tries
+from sipwright.jsonrpc.turns import Policy
+from sipwright.jsonrpc.waiting import Waiting
 
 NOT_STARTED = "the client was not started: use 'async with', or call start()"
 OTHER_LOOP = "the client belongs to another event loop: the one that ran when it was started"
@@ -75,6 +81,9 @@ class Caller:
 
     `cancel_method` names a notification `{"id": ...}` to send for a request in flight that is given up: by `cancel()`,
     by its deadline, or because another server's answer came first.
+
+    Servers may call back on our connections: the methods of `dispatcher`, at most `max_concurrent` at a time. They have
+    to be there before the connections are made.
 
     `watch`, once set, is told each `request` that is sent, further tries too; how each call ends (`ok`, `error`,
     `timeout` or `failure`, before `done` is called; `cancelled`); and each answer that is `late`, `doubled` or
@@ -111,6 +120,7 @@ class Caller:
         probe_interval: float = 1.0,
         probe_method: str = "rpc.ping",
         cancel_method: str | None = None,
+        max_concurrent: int = 1000,
         random: Callable[[], float] = random_module.random,
         connect: Connect = connect,
     ) -> None:
@@ -124,8 +134,6 @@ class Caller:
         self.watch_servers: Callable[[str, str], object] | None = None
         self._max_size = max_size
         self._framing = find_framing(framing)
-        self._waits_when_full = when_full == "wait"
-        self._max_waiting = max_waiting
         self._idempotent_methods = frozenset(idempotent_methods)
         self._retry_codes = tuple(retry_codes)
         self._retry_lost = retry_lost
@@ -136,6 +144,8 @@ class Caller:
         self._probe_method = probe_method
         self._cancel_method = cancel_method
         self._random = random
+        self.dispatcher = Dispatcher()
+        self.executor = Executor(max_concurrent=max_concurrent)
         self._pool = Pool(
             {"": servers, **(groups or {})},
             self,
@@ -150,8 +160,13 @@ class Caller:
             min_srv_ttl=min_srv_ttl,
         )
         self._default = Group("", _ignore)
-        # Calls that no server has been found for yet, in their order; true for those that wait for any connection.
-        self._waiting: dict[Group, dict[PendingCall, bool]] = {}
+        self._waiting = Waiting(
+            limit=max_waiting,
+            waits_when_full=when_full == "wait",
+            send=self.send,
+            fail=lambda call, reason: self._end(call, FAILURE, reason),
+            later=lambda *call: self._loop.call_soon(*call),
+        )
         self._lost_peers = [0, 0, 0]
         self._is_closed = False
         self._started_in: asyncio.AbstractEventLoop | None = None
@@ -200,6 +215,7 @@ class Caller:
                 self._end(call, FAILURE, CLOSED)
         if self._armed is not None:
             self._armed.cancel()
+        await self.executor.finish(self._clock())
         await self._pool.disconnected(self._clock)
 
     async def __aenter__(self) -> Self:
@@ -243,6 +259,7 @@ class Caller:
         wait: bool = False,
         hedge: float | None = None,
         retry_codes: Collection[int | range] | None = None,
+        avoid: Collection[str] = (),
     ) -> PendingCall:
         """Make a call, and have `done(argument, call)` called exactly once, when it has ended; never from in here.
 
@@ -250,13 +267,13 @@ class Caller:
         `hedge` and no `retry` there is one further try; what is not given is as the client has it. The outcome is the
         returned object itself. When no server can take the call it ends as a failure in the next turn
         of the loop; but a call made while the first attempt to connect is still under way waits for it, and one with
-        `wait` for any connection, both within the deadline. After `cancel()` of the returned object, `done` is not
-        called.
+        `wait` for any connection, both within the deadline. The servers in `avoid` (names, as `PendingCall.server`) are
+        asked first only where no other can be. After `cancel()` of the returned object, `done` is not called.
 
         Raises ArgumentError for an unknown group, ValueError for a method that is no Unicode text.
         """
         call = PendingCall(method, params, done, argument)
-        self._begin(call, timeout, retry, idempotent, group, wait, hedge, retry_codes)
+        self._begin(call, timeout, retry, idempotent, group, wait, hedge, retry_codes, avoid)
         return call
 
     def _begin(
@@ -269,6 +286,7 @@ class Caller:
         wait: bool,
         hedge: float | None = None,
         codes: Collection[int | range] | None = None,
+        avoid: Collection[str] = (),
     ) -> None:
         head = request_head(call.method)
         chosen = self._default if group is None else self._group(group)  # 50 ns for the call
@@ -281,9 +299,9 @@ class Caller:
             timeout = self._plan(call, chosen, timeout, retry, idempotent, hedge, codes)
         call.started = self._start_deadline(timeout, call)
         self.calls += 1
-        connection = chosen.pick()
+        connection = (chosen.pick_other(avoid) if avoid else None) or chosen.pick()
         if connection is None:
-            self._wait_or_fail(call, chosen, wait)
+            self._waiting.add(call, chosen, wait, CLOSED if self._is_closed else "")
         elif call.plan is None:
             call.connection = connection
             connection.write(connection.request(call, head, call.params))
@@ -458,7 +476,7 @@ class Caller:
             "failures": self.failures,
             "cancelled": self.cancelled,
             "pending": self.pending,
-            "waiting": sum(map(len, self._waiting.values())),
+            "waiting": len(self._waiting),
             "retries": self._tries.retries if is_started else 0,
             "hedges": self._tries.hedges if is_started else 0,
             "notifications": self.notifications,
@@ -496,7 +514,7 @@ class Caller:
         except CALLBACK_FAULTS as error:  # the boundary to the caller's code
             self._report(call, error)
         if self._waiting:
-            self._send_waiting()
+            self._waiting.fill()
 
     def _planned_answer(self, one: PendingCall | Attempt | Probe, message: Message) -> PendingCall | None:
         """Return the call that ends with an answer; None where it ends no call."""
@@ -552,7 +570,7 @@ class Caller:
         if call.connection is not None:
             self.give_up(call, call.connection)
         if self._waiting:
-            self._send_waiting()
+            self._waiting.fill()
 
     def give_up(self, one: PendingCall | Attempt, connection: Connection) -> None:
         """Forget a request whose answer nobody wants any more, and tell the server if it is to be told."""
@@ -593,7 +611,7 @@ class Caller:
             if call.queue is None:
                 self._tries.part_over(call, plan)
         elif call.queue is not None:
-            self._end(call, FAILURE, why_not(self._group_of(call)))
+            self._end(call, FAILURE, self._waiting.reason(call))
         elif call.connection is not None:
             self._no_answer(call, call.connection)
 
@@ -609,7 +627,7 @@ class Caller:
             self._health.blame(attempt.connection)
         self._end(call, TIMEOUT, "")
         if self._waiting:
-            self._send_waiting()
+            self._waiting.fill()
 
     def _take_calls(self, connection: Connection, reason: str) -> None:
         """End the calls of a connection that is gone, or try them elsewhere."""
@@ -635,62 +653,12 @@ class Caller:
         if self.watch is not None:
             self.watch("request", call, connection.server, call.id)
 
-    # Calls that wait for a server
-
-    def _wait_or_fail(self, call: PendingCall, group: Group, is_patient: bool) -> None:
-        queue = self._waiting.setdefault(group, {})
-        queue[call] = is_patient
-        call.queue = queue
-        if self._is_closed:
-            self._loop.call_soon(self._fail_unsent, call, CLOSED)
-        elif len(queue) > self._max_waiting:
-            self._loop.call_soon(self._fail_unsent, call, f"{self._max_waiting} calls wait for a server already")
-        elif (
-            (group.is_ready and not self._waits_when_full)
-            or group.is_given_up
-            or not (is_patient or group.is_starting or group.is_ready)
-        ):
-            self._loop.call_soon(self._fail_unsent, call, why_not(group))
-
-    def _fail_unsent(self, call: PendingCall, reason: str) -> None:
-        if call.queue is not None:
-            self._end(call, FAILURE, reason)
-
-    def _group_of(self, call: PendingCall) -> Group:
-        return next(group for group, queue in self._waiting.items() if queue is call.queue)
-
-    def _send_waiting(self) -> None:
-        """Send those of the waiting calls that a server can take now."""
-        for group, queue in list(self._waiting.items()):
-            while queue:
-                connection = group.pick()
-                if connection is None:
-                    break
-                call = next(iter(queue))
-                del queue[call]
-                call.queue = None
-                self.send(call, connection)
-            else:
-                del self._waiting[group]
+    # What the pool tells
 
     def group_changed(self, group: Group) -> None:
         """Send or end the calls that wait for a server of a group (called by the pool)."""
-        if group not in self._waiting or self._is_closed:
-            return
-        self._send_waiting()
-        queue = self._waiting.get(group)
-        if not queue:
-            return
-        if group.is_ready:
-            ended = [] if self._waits_when_full else list(queue)
-        elif group.is_given_up:
-            ended = list(queue)
-        else:
-            ended = [] if group.is_starting else [call for call, is_patient in queue.items() if not is_patient]
-        for call in ended:
-            self._end(call, FAILURE, why_not(group))
-
-    # What the pool tells
+        if self._waiting and not self._is_closed:
+            self._waiting.group_changed(group)
 
     def endpoint_connected(self, endpoint: Endpoint) -> None:
         """Take note of a connection (called by the pool)."""
@@ -712,7 +680,12 @@ class Caller:
 
     def make_connection(self, endpoint: Endpoint) -> Connection:
         """Return a connection for a server (called by the pool)."""
-        connection = self._connection(endpoint, lambda messages, _is_batch: self._refuse(connection, messages))
+        connection = self._connection(
+            endpoint, lambda messages, is_batch: self._requested(endpoint, messages, is_batch)
+        )
+        if self.dispatcher.methods():
+            endpoint.serving = Serving(self.dispatcher, self.executor)
+            endpoint.serving.attach(connection)
         return connection
 
     def _connection(
@@ -731,16 +704,18 @@ class Caller:
         connection.limit = endpoint.max_pending
         return connection
 
-    def _refuse(self, connection: Connection, messages: list[Message | JsonRpcParseError]) -> None:
-        """Answer that a client has no methods; what is no request is counted and not answered.
-
-        A server that does not read gets no answers: they would fill the memory.
-        """
-        for message in messages:
-            if isinstance(message, JsonRpcParseError) or message.method is None:
-                self.malformed += 1
-            elif message.id is not UNSET and not connection.is_blocked:
-                connection.write(encode_error(message.id, METHOD_NOT_FOUND, "Method not found"))
+    def _requested(self, endpoint: Endpoint, messages: list[Message | JsonRpcParseError], is_batch: bool) -> None:
+        """Take what a server asks. What is no request is counted and not answered: it may be an answer gone wrong."""
+        requests: list[Message | JsonRpcParseError] = [
+            message for message in messages if isinstance(message, Message) and message.method is not None
+        ]
+        self.malformed += len(messages) - len(requests)
+        if not requests:
+            return
+        if endpoint.serving is not None:
+            endpoint.serving.requested(requests, is_batch)
+        elif endpoint.connection is not None:
+            _refuse(endpoint.connection, requests)
 
     # The timer
 
@@ -758,6 +733,17 @@ class Dialed:
     def __init__(self, endpoint: DialedEndpoint, connection: Connection) -> None:
         self.endpoint = endpoint
         self.connection = connection
+
+
+def _refuse(connection: Connection, requests: list[Message | JsonRpcParseError]) -> None:
+    """Answer that there are no methods.
+
+    A server that does not read gets no answers: they would fill the memory.
+    """
+    for request in requests:
+        assert isinstance(request, Message)
+        if request.id is not UNSET and not connection.is_blocked:
+            connection.write(encode_error(request.id, METHOD_NOT_FOUND, "Method not found"))
 
 
 def _ignore(_group: Group) -> None:

@@ -8,23 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Protocol
 
-from sipwright.errors import RpcAnswerError, RpcClosedError, RpcConnectionError, RpcTimeoutError
+from sipwright.errors import RpcAnswerError, RpcConnectionError, RpcTimeoutError
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.groups import Group
-from sipwright.jsonrpc.messages import INTERNAL_ERROR, NOT_JSON, PARSE_ERROR, Error, decode_json
-
-Status = Literal["ok", "error", "timeout", "failure", "cancelled"]
-
-OK: Final = "ok"
-ERROR: Final = "error"
-TIMEOUT: Final = "timeout"
-FAILURE: Final = "failure"
-CANCELLED: Final = "cancelled"
-
-CLOSED: Final = "the client was closed"
-"""The reason of the calls that were pending when the client was closed."""
+from sipwright.jsonrpc.messages import NOT_JSON, Error, decode_json
+from sipwright.jsonrpc.outcome import CANCELLED, Status, exception_of, undecodable
 
 
 class Attempt:
@@ -206,22 +196,10 @@ class PendingCall:
         try:
             return decode_json(self.result)
         except NOT_JSON as error:
-            # A result is passed on as it came; only now it shows that a string in it is not Unicode.
-            raise RpcAnswerError(PARSE_ERROR, f"the result of {self.method!r} cannot be decoded: {error}") from None
+            raise undecodable(self.method, error) from None
 
     def exception(self) -> RpcAnswerError | RpcTimeoutError | RpcConnectionError:
         """Return the exception that an outcome without a result stands for. Raises RuntimeError while it is pending."""
         if self.status is None:
             raise RuntimeError(f"the call of {self.method!r} has not ended")
-        if self.error is not None:
-            error = self.error
-            try:
-                data = None if error.data is None else decode_json(error.data)
-            except NOT_JSON:
-                data = None
-            return RpcAnswerError(INTERNAL_ERROR if error.code is None else error.code, error.message, data)
-        if self.status == TIMEOUT:
-            return RpcTimeoutError(f"no answer to {self.method!r} from {self.server} within {self.ms} ms")
-        if self.reason == CLOSED:
-            return RpcClosedError(f"the client was closed during {self.method!r}")
-        return RpcConnectionError(f"{self.method!r}: {self.reason}")
+        return exception_of(self)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from threading import get_ident
 from typing import Any, TypeVar, overload
 
@@ -11,10 +12,29 @@ from sipwright.jsonrpc.awaiting import CallFuture, Waker
 from sipwright.jsonrpc.batch import Batch
 from sipwright.jsonrpc.caller import Caller
 from sipwright.jsonrpc.calls import PendingCall
+from sipwright.jsonrpc.connection import CALLBACK_FAULTS
 from sipwright.jsonrpc.messages import encode_params
 from sipwright.jsonrpc.typed import decoder_for
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class ClientEvent:
+    """Something that happened in a client, at `time` (of the loop, in seconds).
+
+    `kind` is "request" (sent to `server` with `id`; further tries too), "ok", "error", "timeout", "failure" or
+    "cancelled" (a call has ended), "late", "doubled" or "unknown" (an answer that nobody waits for), "connected",
+    "disconnected", "out" or "back" (a server). `call` has the method, the time it took and the outcome; None where
+    there is no call.
+    """
+
+    kind: str
+    time: float
+    server: str
+    id: int | None = None
+    call: PendingCall | None = None
 
 
 class Client(Caller):
@@ -31,6 +51,42 @@ class Client(Caller):
 
     _waker: Waker
     _thread: int | None = None
+    _hooks: tuple[Callable[[ClientEvent], object], ...] = ()
+
+    def add_hook(self, hook: Callable[[ClientEvent], object]) -> None:
+        """Have a function told of each ClientEvent: for tracing, metrics. What it raises goes to the loop's handler."""
+        if not self._hooks:
+            self.watch = lambda kind, call, server, number: self._tell_hooks(kind, server, number, call)
+            self.watch_servers = self._tell_hooks
+        self._hooks = (*self._hooks, hook)
+
+    def _tell_hooks(self, kind: str, server: str, number: int | None = None, call: PendingCall | None = None) -> None:
+        event = ClientEvent(kind, self._clock(), server, number, call)
+        for hook in self._hooks:
+            try:
+                hook(event)
+            except CALLBACK_FAULTS as error:  # the boundary to the hook
+                self._loop.call_exception_handler({"message": "error in a hook of the client", "exception": error})
+
+    @overload
+    def method(self, function: F, /) -> F: ...
+    @overload
+    def method(self, name: str, /) -> Callable[[F], F]: ...
+    def method(self, function_or_name: F | str, /) -> F | Callable[[F], F]:
+        """Register the decorated function, under its own name or the given one, for servers to call.
+
+        To be done before the client is started. Raises ArgumentError when the name is taken.
+        """
+        if not isinstance(function_or_name, str):
+            self.dispatcher.add(function_or_name.__name__, function_or_name)
+            return function_or_name
+        name = function_or_name
+
+        def register(function: F) -> F:
+            self.dispatcher.add(name, function)
+            return function
+
+        return register
 
     def start(self) -> None:
         """Begin to connect, in the running event loop. Returns at once; servers that are down are asked again."""

@@ -8,24 +8,14 @@ in Python 3.11 they lose a socket when they are cancelled at the wrong moment.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import chain, zip_longest
-from typing import Any
 
+from sipwright.jsonrpc import sockets
 from sipwright.jsonrpc.addresses import ServerAddress
+from sipwright.jsonrpc.sockets import CONNECT_TIMEOUT, KEEP_ALIVE, STAGGER, AddressInfo, interleaved, path_of
 from sipwright.jsonrpc.tls import Tls
 
-# Seconds for one address, and for the handshake of TLS.
-CONNECT_TIMEOUT = 3.0
-# Seconds until the next address is tried beside one that has not answered yet (RFC 8305 section 8).
-STAGGER = 0.25
-# Milliseconds after which a connection whose data is not acknowledged is lost: a machine without power says nothing.
-USER_TIMEOUT = 20_000
-
-AddressInfo = tuple[Any, Any, int, str, Any]
 # Connects to an address and has a protocol made there. Raises OSError (ssl.SSLError is one), ValueError.
 Connect = Callable[
     [asyncio.AbstractEventLoop, ServerAddress, Callable[[], asyncio.Protocol], Tls | None], Awaitable[None]
@@ -37,16 +27,20 @@ async def connect(
     address: ServerAddress,
     make: Callable[[], asyncio.Protocol],
     tls: Tls | None,
+    *,
+    keep_alive: int = KEEP_ALIVE,
 ) -> None:
     """Connect to a server of the kind tcp, tls or unix, and let `make()` have the connection.
+
+    After `keep_alive` seconds of silence TCP asks whether the other machine lives.
 
     Raises OSError, or ValueError for an address that cannot be one, such as a name that IDNA does not know.
     """
     if address.kind == "unix":
-        sock = await _connected(loop, (socket.AF_UNIX, socket.SOCK_STREAM, 0, "", _path(address.host)))
+        sock = await _connected(loop, (socket.AF_UNIX, socket.SOCK_STREAM, 0, "", path_of(address.host)))
     else:
         sock = await connect_host(loop, address.host, address.port)
-        _keep_alive(sock)
+        sockets.keep_alive(sock, keep_alive)
     # From here on the transport owns the socket, also when this task is cancelled.
     if address.kind == "tls":
         assert tls is not None  # the pool sees to that
@@ -74,14 +68,6 @@ async def connect_host(loop: asyncio.AbstractEventLoop, host: str, port: int) ->
     if len(addresses) == 1:
         return await _connected(loop, addresses[0])
     return await _first(loop, addresses)
-
-
-def interleaved(addresses: Sequence[AddressInfo]) -> list[AddressInfo]:
-    """Return the addresses so that the families alternate, beginning with that of the first (RFC 8305 section 4)."""
-    by_family: dict[Any, list[AddressInfo]] = {}
-    for address in addresses:
-        by_family.setdefault(address[0], []).append(address)
-    return [address for address in chain.from_iterable(zip_longest(*by_family.values())) if address is not None]
 
 
 async def _first(loop: asyncio.AbstractEventLoop, addresses: Sequence[AddressInfo]) -> socket.socket:
@@ -129,26 +115,3 @@ async def _connected(loop: asyncio.AbstractEventLoop, address: AddressInfo) -> s
         sock.close()
         raise
     return sock
-
-
-def _keep_alive(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_USER_TIMEOUT", USER_TIMEOUT)):
-        # Linux has them; what another system lacks it does in its own time.
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def _path(path: str) -> str:
-    return "\0" + path[1:] if path.startswith("@") else path
-
-
-def reason(error: BaseException) -> str:
-    """Return what went wrong, for a person: asyncio's own text repeats the address."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason or error}"
-    if isinstance(error, socket.gaierror) or not isinstance(error, OSError) or error.errno is None:
-        return str(error.args[-1]) if error.args else str(error) or type(error).__name__
-    return os.strerror(error.errno)

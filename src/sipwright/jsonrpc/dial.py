@@ -25,11 +25,12 @@ from typing import Any, Final, Self
 
 from sipwright.errors import ArgumentError, RpcAnswerError, RpcConnectionError, RpcError
 from sipwright.jsonrpc.addresses import ServerAddress, parse_address
-from sipwright.jsonrpc.connecting import connect, reason
+from sipwright.jsonrpc.connecting import connect
 from sipwright.jsonrpc.framing import Framing, find_framing
 from sipwright.jsonrpc.remote import RemoteDeadlines, RpcConnection
 from sipwright.jsonrpc.server import Server
 from sipwright.jsonrpc.session import Session
+from sipwright.jsonrpc.sockets import reason
 from sipwright.jsonrpc.tls import Tls
 
 logger = logging.getLogger("sipwright.jsonrpc.dial")

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sipwright.jsonrpc.addresses import ServerAddress
-from sipwright.jsonrpc.connecting import Connect, reason
+from sipwright.jsonrpc.connecting import Connect
 from sipwright.jsonrpc.connection import Connection
+from sipwright.jsonrpc.serving import Serving
+from sipwright.jsonrpc.sockets import reason
 from sipwright.jsonrpc.tls import Tls
 
 logger = logging.getLogger("sipwright.jsonrpc.client")
@@ -43,7 +45,8 @@ class Endpoint:
 
     `max_pending` is how many calls may be in flight; `is_out` is true while it is left out because its calls fail (set
     by `health`); `is_leaving` once it was taken away or wants no more calls. `failures` counts what went wrong in a
-    row, `failed` in all; `blocked` how often it did not read what it was sent.
+    row, `failed` in all; `blocked` how often it did not read what it was sent. `serving` answers what the server asks,
+    where it may ask anything.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Endpoint:
         self.name = name
         self.max_pending = max_pending
         self.connection: Connection | None = None
+        self.serving: Serving | None = None
         self.connects = 0
         self.blocked = 0
         self.failures = 0
@@ -138,6 +142,8 @@ class Endpoint:
             self.connection = connection
             self.connected()
             self._owner.endpoint_connected(self)
+        elif self.serving is not None:
+            self.serving.go_on()
         self.tell()
 
     def connected(self) -> None:
@@ -147,6 +153,8 @@ class Endpoint:
         """Take the connection out of the choice until the server reads again."""
         self.blocked += 1
         logger.warning("JSON-RPC server %s does not read, %d calls are pending", self.name, len(connection.pending))
+        if self.serving is not None:
+            self.serving.choose_reading()
         self.tell()
 
     def connection_ended(self, connection: Connection, why: str) -> None:
@@ -154,6 +162,8 @@ class Endpoint:
         if self.connection is connection:
             self._former_calls += connection.peer.requests
             self.connection = None
+            if self.serving is not None:
+                self.serving.connection_ended()
             self.disconnected(why)
         self._owner.endpoint_lost(connection, why)
 

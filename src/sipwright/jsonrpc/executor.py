@@ -80,6 +80,7 @@ class Executor:
         self.cancel_method = cancel_method
         self.is_plain = cancel_method is None
         self.is_full = max_concurrent <= 0
+        self.is_closing = False
         self.servings: set[Serving] = set()
         self.hooks: list[Hook] = []
         self.middlewares: list[Middleware] = []
@@ -133,6 +134,7 @@ class Executor:
         while self._tasks and (left := deadline - now()) > 0:
             await asyncio.wait(self._tasks, timeout=left)
         self._queue.clear()
+        self.is_closing = True
         # One that is cancelled before its first step would never say so.
         await asyncio.sleep(0)
         late = list(self._tasks)
@@ -143,6 +145,7 @@ class Executor:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = None
+        self.is_closing = False
 
     # What is done for every call
 

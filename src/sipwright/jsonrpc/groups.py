@@ -12,22 +12,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from math import gcd
-from typing import Literal
 
-from sipwright.errors import ArgumentError
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.endpoint import Endpoint
 from sipwright.jsonrpc.srv import SrvName
-
-Policy = Literal["round_robin", "least_pending"]
-POLICIES = ("round_robin", "least_pending")
-
-# A level's place in the order, the lowest first: the negative priority, and the priority of the SRV record.
-Level = tuple[int, int]
-
-# How many turns a ring has at most: weights that would need more are rounded.
-MAX_TURNS = 1024
+from sipwright.jsonrpc.turns import Level, Policy, check_policy, spread
 
 
 class Member:
@@ -65,8 +54,7 @@ class Group:
         policy: Policy = "round_robin",
         members: Iterable[Member] = (),
     ) -> None:
-        if policy not in POLICIES:
-            raise ArgumentError(f"no policy is named {policy!r}, expected one of {', '.join(POLICIES)}")
+        check_policy(policy)
         self.name = name
         self.members = list(members)
         self.names: list[SrvName] = []
@@ -160,25 +148,4 @@ def _ring(ready: dict[Connection, int], turns: list[Connection]) -> deque[Connec
     order = stay + [connection for connection in ready if connection not in stay]
     if len(set(ready.values())) <= 1:
         return deque(order)
-    return deque(_spread([(connection, ready[connection]) for connection in order]))
-
-
-def _spread(weights: list[tuple[Connection, int]]) -> list[Connection]:
-    """Return a round in which each has turns in the proportion of its weight, as far apart as can be.
-
-    Each turn is of the one that is furthest behind its share.
-    """
-    divisor = gcd(*(weight for _, weight in weights))
-    total = sum(weight for _, weight in weights) // divisor
-    scale = max(1.0, total / MAX_TURNS) * divisor
-    shares = [(connection, max(1, round(weight / scale))) for connection, weight in weights]
-    length = sum(share for _, share in shares)
-    credit = dict.fromkeys((connection for connection, _ in shares), 0)
-    turns = []
-    for _ in range(length):
-        for connection, share in shares:
-            credit[connection] += share
-        best = max(credit, key=credit.__getitem__)
-        credit[best] -= length
-        turns.append(best)
-    return turns
+    return deque(spread([(connection, ready[connection]) for connection in order]))

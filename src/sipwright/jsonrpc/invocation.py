@@ -95,6 +95,10 @@ class Invocation:
             return
         serving, method = self._serving, self._method
         executor = serving.executor
+        if executor.is_closing or serving.is_over:
+            # Nobody waits for it any longer.
+            self._give_up()
+            return
         try:
             work: Any
             if executor.middlewares:
@@ -140,8 +144,7 @@ class Invocation:
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling() and not self._is_stopped:
-                self._serving.give_up(self._batch)
-                self._ended("cancelled", 0)
+                self._give_up()
                 raise
             # Stopped; or something that the function waited for was cancelled, not the function.
             self._fail(error)
@@ -170,6 +173,10 @@ class Invocation:
         code = self._serving.fail(self._message, error, self._batch)
         self._ended("error", code)
 
+    def _give_up(self) -> None:
+        self._serving.give_up(self._batch)
+        self._ended("cancelled", 0)
+
     def _end_by_fate(self) -> None:
         if self._fate == "cancelled":
             self._serving.answer_cancelled(self._message, self._batch)
@@ -187,14 +194,24 @@ class Invocation:
         if serving.running and message.id is not UNSET and serving.running.get(message.id) is self:
             del serving.running[message.id]
         if self._has_place:
-            assert self._method is not None
-            assert self._method.places is not None
-            following = self._method.places.leave()
-            if following is not None:
-                # Not from in here: a thousand that end at once would nest.
-                asyncio.get_running_loop().call_soon(following.start_in_place)
+            self._has_place = False
+            self._leave()
         if serving.executor.hooks:
             self._tell("ended", status, code)
+
+    def _leave(self) -> None:
+        assert self._method is not None
+        assert self._method.places is not None
+        following: Invocation | None = self._method.places.leave()
+        if following is None:
+            return
+        if self._serving.executor.is_closing:
+            while following is not None:
+                following._give_up()  # noqa: SLF001  same class
+                following = self._method.places.leave()
+        else:
+            # Not from in here: a thousand that end at once would nest.
+            asyncio.get_running_loop().call_soon(following.start_in_place)
 
     def _tell(
         self,

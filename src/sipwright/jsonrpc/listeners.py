@@ -92,25 +92,6 @@ def address_of(name: Any, kind: str) -> ServerAddress:
     return ServerAddress("@" + name[1:] if name[:1] == "\0" else name, 0, "unix")
 
 
-def keep_alive(connection: socket.socket, seconds: float) -> None:
-    """Have the system find out, within about twice so many seconds, that the other end of a TCP connection is gone.
-
-    The connection then ends. So does one whose other end takes nothing that is sent, for so long (TCP_USER_TIMEOUT,
-    tcp(7)).
-    """
-    every = max(1, round(seconds / 3))
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", max(1, round(seconds))),
-        ("TCP_KEEPINTVL", every),
-        ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", round(seconds * 2000)),
-    ):
-        # Not every system has each of them.
-        if hasattr(socket, name):
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
 async def _listen_on(
     loop: asyncio.AbstractEventLoop, bound: socket.socket, factory: Factory, options: dict[str, Any]
 ) -> Listener:

@@ -49,13 +49,16 @@ class Message(msgspec.Struct, gc=False):
 class Error(msgspec.Struct, gc=False):
     """The error member of a response. `text` is the member as JSON bytes, or the characters of a string error.
 
-    `code` is None and `message` the text when the member is not an object as section 5.1 wants it.
+    `code` is None and `message` the text when the member is not an object as section 5.1 wants it. `member` is the
+    member as JSON in any case, and `result` the result that was there beside it, against section 5.
     """
 
     text: bytes
     code: int | None
     message: str
     data: bytes | None = None
+    member: bytes = b""
+    result: bytes | None = None
 
 
 class _ErrorObject(msgspec.Struct, gc=False):
@@ -64,11 +67,10 @@ class _ErrorObject(msgspec.Struct, gc=False):
     data: Raw | UnsetType = UNSET
 
 
-_NEITHER = Error(
-    b'{"code":-32603,"message":"The answer has neither result nor error"}',
-    INTERNAL_ERROR,
-    "The answer has neither result nor error",
-)
+_NEITHER = b'{"code":-32603,"message":"The answer has neither result nor error"}'
+
+NEITHER: Final = Error(_NEITHER, INTERNAL_ERROR, "The answer has neither result nor error", member=_NEITHER)
+"""The error of a response without result and error."""
 
 decode_message = msgspec.json.Decoder(Message).decode
 """Decode the usual payload, one object. Raises one of NOT_JSON for all others: `decode` says what they are."""
@@ -151,15 +153,17 @@ def answer_error(message: Message) -> Error | None:
     """
     raw = message.error
     if raw is UNSET or (text := bytes(raw)) == b"null":
-        return None if message.result is not UNSET else _NEITHER
+        return None if message.result is not UNSET else NEITHER
+    result = None if message.result is UNSET else bytes(message.result)
     try:
         if text[:1] == b'"':
             string = _decode_string(text)
-            return Error(string.encode(), None, string)
+            return Error(string.encode(), None, string, None, text, result)
         error = _decode_error(text)
     except NOT_JSON:
-        return Error(text, None, text.decode("utf-8", "replace"))
-    return Error(text, error.code, error.message, None if error.data is UNSET else bytes(error.data))
+        return Error(text, None, text.decode("utf-8", "replace"), None, text, result)
+    data = None if error.data is UNSET else bytes(error.data)
+    return Error(text, error.code, error.message, data, text, result)
 
 
 @lru_cache(maxsize=1024)

@@ -13,14 +13,15 @@ from typing import Any, Protocol
 
 from sipwright.errors import ArgumentError, RpcClosedError, RpcConnectionError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_servers
-from sipwright.jsonrpc.calls import CLOSED
 from sipwright.jsonrpc.connecting import Connect
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.endpoint import DialedEndpoint, Endpoint, OutgoingEndpoint
-from sipwright.jsonrpc.groups import Group, Level, Member, Policy
+from sipwright.jsonrpc.groups import Group, Member
+from sipwright.jsonrpc.outcome import CLOSED
 from sipwright.jsonrpc.resolve import Resolver, SrvRecord
 from sipwright.jsonrpc.srv import SrvName
 from sipwright.jsonrpc.tls import Tls
+from sipwright.jsonrpc.turns import Level, Policy
 
 Servers = str | Sequence[ServerSpec]
 

@@ -50,17 +50,21 @@ class DnsResolver:
 
         try:
             resolver = self._resolver(dns.asyncresolver.Resolver)
-            answer = await resolver.resolve(name, "SRV", lifetime=self._timeout, search=False)
+            return _records(await resolver.resolve(name, "SRV", lifetime=self._timeout, search=False))
         except dns.exception.DNSException as error:
             raise OSError(f"no SRV records of {name}: {error}") from None
-        rrset = answer.rrset
-        assert rrset is not None  # resolve() has raised otherwise
-        records = [
-            SrvRecord(item.priority, item.weight, item.port, item.target.to_text(omit_final_dot=True))
-            for item in rrset
-            if item.target.to_text() != "."
-        ]
-        return records, float(rrset.ttl)
+
+    def resolve_srv_now(self, name: str, timeout: float) -> tuple[list[SrvRecord], float]:
+        """Do what `resolve_srv` does, and hold the thread up meanwhile, for at most `timeout` seconds."""
+        import dns.exception
+        import dns.resolver
+
+        try:
+            resolver = self._resolver(dns.resolver.Resolver)
+            lifetime = max(0.001, min(timeout, self._timeout))
+            return _records(resolver.resolve(name, "SRV", lifetime=lifetime, search=False))
+        except dns.exception.DNSException as error:
+            raise OSError(f"no SRV records of {name}: {error}") from None
 
     def _resolver(self, make: Any) -> Any:
         if self._nameservers is None:
@@ -69,3 +73,12 @@ class DnsResolver:
         resolver.nameservers = self._nameservers
         resolver.port = self._port
         return resolver
+
+
+def _records(answer: Any) -> tuple[list[SrvRecord], float]:
+    records = [
+        SrvRecord(item.priority, item.weight, item.port, item.target.to_text(omit_final_dot=True))
+        for item in answer.rrset
+        if item.target.to_text() != "."
+    ]
+    return records, float(answer.rrset.ttl)

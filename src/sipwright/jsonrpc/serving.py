@@ -84,6 +84,7 @@ class Serving:
         "executor",
         "gate",
         "is_held",
+        "is_over",
         "is_queued",
         "notifications",
         "remote",
@@ -104,6 +105,7 @@ class Serving:
         # Calls that the other end can cancel, by their ids.
         self.running: dict[Id, invocation.Invocation] = {}
         self.is_held = False
+        self.is_over = False
         self.is_queued = False
         self._find = dispatcher.find
         self._waiting: deque[tuple[Message | JsonRpcParseError, Batch | None]] = deque()
@@ -123,6 +125,7 @@ class Serving:
 
     def connection_ended(self) -> None:
         """Forget what waits; functions that run go on, and their answers are dropped."""
+        self.is_over = True
         self._drop_waiting()
         self.when_done = self._done_after_end
         self._done_after_end()

@@ -17,10 +17,11 @@ from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.dispatch import Dispatcher
 from sipwright.jsonrpc.executor import Executor, ServerEvent
 from sipwright.jsonrpc.framing import Framing
-from sipwright.jsonrpc.listeners import address_of, keep_alive
+from sipwright.jsonrpc.listeners import address_of
 from sipwright.jsonrpc.peer import Peer
 from sipwright.jsonrpc.remote import RemoteCall, RemoteDeadlines, RpcConnection, answered
 from sipwright.jsonrpc.serving import Serving
+from sipwright.jsonrpc.sockets import keep_alive
 
 logger = logging.getLogger("sipwright.jsonrpc.server")
 

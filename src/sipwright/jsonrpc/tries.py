@@ -17,12 +17,13 @@ Each try goes to a server that was not asked for this call yet. Where there is n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Protocol
 
 from sipwright.jsonrpc.calls import Attempt, PendingCall, Plan
 from sipwright.jsonrpc.connection import Connection
-from sipwright.jsonrpc.messages import Message, answer_error, request_head
+from sipwright.jsonrpc.messages import Message, request_head
+from sipwright.jsonrpc.outcome import has_code
 
 MAX_DOUBLINGS = 5
 
@@ -67,7 +68,7 @@ class Tries:
         """Take an answer. Return the call that ends with it, or None where another answer is awaited."""
         call = one.call if isinstance(one, Attempt) else one
         self._leave_flight(one, plan)
-        if plan.codes and plan.tries_left and _code(message, plan.codes):
+        if plan.codes and plan.tries_left and has_code(message, plan.codes):
             if plan.is_sent or plan.attempts or self._again(call, plan):
                 return None
         elif isinstance(one, Attempt) and plan.is_sent and call.connection is not None:
@@ -160,13 +161,3 @@ class Tries:
         if plan.tries_left:
             assert plan.hedge is not None
             plan.timer = self._loop.call_later(plan.hedge, self._hedge, call, plan)
-
-
-def _code(message: Message, codes: Collection[int | range]) -> bool:
-    """Tell whether an answer is an error with one of the codes."""
-    error = answer_error(message)
-    return (
-        error is not None
-        and error.code is not None
-        and any(error.code in one if isinstance(one, range) else error.code == one for one in codes)
-    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any, Protocol
 
 from sipwright.errors import ArgumentError
@@ -17,7 +19,6 @@ from sipwright.lang.namespace import (
     FunctionSpec,
     Namespace,
     ParamKind,
-    ParamSpec,
     Route,
     RouteKind,
     Value,
@@ -74,13 +75,14 @@ class Arguments:
             self._note_unknown(call)
             return
         count = len(call.args)
-        spec = next((s for s in specs if _required(s) <= count <= len(s.params)), None)
+        spec = next((s for s in specs if _required(s) <= count <= _most(s)), None)
         if spec is None:
             self._faults.add(call.at, f"{call.name} takes {_arity(specs)}, not {count}")
             return
         call.spec = spec
-        for param, expression in zip(spec.params, call.args, strict=False):
-            argument = self._bind_argument(spec, param, expression)
+        params = chain(spec.params, repeat(spec.params[-1])) if spec.params else ()
+        for number, (param, expression) in enumerate(zip(params, call.args, strict=False), 1):
+            argument = self._bind_argument(spec, Argument(param, expression, number=number), expression)
             if argument is not None:
                 call.arguments.append(argument)
 
@@ -109,9 +111,8 @@ class Arguments:
         else:
             call.parts = parts
 
-    def _bind_argument(self, spec: FunctionSpec, param: ParamSpec, expression: Expression) -> Argument | None:
-        kind = param.kind
-        argument = Argument(param, expression)
+    def _bind_argument(self, spec: FunctionSpec, argument: Argument, expression: Expression) -> Argument | None:
+        kind = argument.spec.kind
         if kind.name in ROUTE_KINDS and kind.convert is None and kind.prepare is None:
             return self._bind_route(argument, self._unquoted(expression))
         if isinstance(expression, Word):
@@ -137,6 +138,8 @@ class Arguments:
             name = "".join(str(part) for part in parts)
             argument.constant = self._find_route(name, kind, expression.at)
             argument.is_constant = True
+            if kind is ROUTE:
+                argument.continuation = argument.constant
             return argument
         argument.route_kind = kind.name
         if parts is not None:
@@ -200,6 +203,7 @@ class Arguments:
             return None
         try:
             argument.constant = prepare(parts)
+            self._check(spec, argument, expression)
         except ValueError as error:
             self._argument_fault(spec, argument, expression, error)
             return None
@@ -246,11 +250,23 @@ class Arguments:
         convert = argument.spec.kind.convert
         try:
             argument.constant = value if convert is None else convert(value)
+            self._check(spec, argument, expression)
         except ValueError as error:
             self._argument_fault(spec, argument, expression, error)
             return None
         argument.is_constant = True
         return argument
+
+    # What the kind of a constant argument wants to be checked besides. ArgumentError: it is wrong.
+    def _check(self, spec: FunctionSpec, argument: Argument, expression: Expression) -> None:
+        kind = argument.spec.kind
+        if kind.check is not None:
+            kind.check(spec.owner, argument.constant)
+        named = None if kind.route is None else kind.route(argument.constant)
+        if named is not None:
+            name, offset = named
+            spot = expression.spot(offset) if isinstance(expression, Text) else expression.at
+            argument.continuation = self._find_route(name, ROUTE, spot)
 
     def _argument_fault(
         self, spec: FunctionSpec, argument: Argument, expression: Expression, error: ValueError
@@ -276,7 +292,13 @@ def _required(spec: FunctionSpec) -> int:
     return sum(1 for param in spec.params if not param.optional)
 
 
+def _most(spec: FunctionSpec) -> float:
+    return math.inf if spec.params and spec.params[-1].repeats else len(spec.params)
+
+
 def _arity(specs: Sequence[FunctionSpec]) -> str:
+    if math.inf in map(_most, specs):
+        return f"at least {min(map(_required, specs))} arguments"
     counts = sorted({n for spec in specs for n in range(_required(spec), len(spec.params) + 1)})
     if counts == [0]:
         return "no arguments"
@@ -286,8 +308,7 @@ def _arity(specs: Sequence[FunctionSpec]) -> str:
 
 
 def _place(spec: FunctionSpec, argument: Argument) -> str:
-    number = next((i for i, param in enumerate(spec.params, 1) if param is argument.spec), 0)
-    return f"argument {number} ({argument.spec.name}) of {spec.name}"
+    return f"argument {argument.number} ({argument.spec.name}) of {spec.name}"
 
 
 def _nothing(_context: Any) -> Value:

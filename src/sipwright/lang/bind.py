@@ -12,7 +12,7 @@ from typing import Any
 
 from sipwright.errors import ArgumentError
 from sipwright.lang.arguments import Arguments
-from sipwright.lang.namespace import Namespace, Route, RouteKind
+from sipwright.lang.namespace import Namespace, Route, RouteKind, Variable
 from sipwright.lang.nodes import (
     Assign,
     Binary,
@@ -84,19 +84,25 @@ class Binder:
 
     def bind(self, script: Script) -> None:
         """Bind a whole script."""
-        texts = []
+        texts: list[Setting | ModParam] = []
         for declaration in script.declarations:
             if isinstance(declaration, LoadModule):
                 self._bind_loadmodule(declaration)
             elif isinstance(declaration, ModParam):
-                self._bind_modparam(declaration)
+                if self._namespace.takes_variable(declaration.module.value, declaration.name.value):
+                    texts.append(declaration)
+                else:
+                    self._bind_modparam(declaration)
             elif self._namespace.takes_variables(declaration.name):
                 texts.append(declaration)
             else:
                 self._bind_setting(declaration)
-        for setting in texts:
+        for declaration in texts:
             # Its variables may belong to modules that are loaded after it.
-            self._bind_text_setting(setting)
+            if isinstance(declaration, ModParam):
+                self._bind_variable_param(declaration)
+            else:
+                self._bind_text_setting(declaration)
         for block in script.blocks:
             self._bind_block(block)
         for block in script.blocks:
@@ -123,6 +129,21 @@ class Binder:
                 self._namespace.set_param(module, node.name.value, value)
             except ArgumentError as error:
                 self._faults.add(self._modparam_spot(node, error), error.message, error.suggestion)
+
+    def _bind_variable_param(self, node: ModParam) -> None:
+        text, name = node.value, node.name.value
+        parts = self.variables.bind_text(text, lone_dollar=False) if isinstance(text, Text) else []
+        variable = parts[0] if len(parts) == 1 else None
+        if isinstance(text, Text) and text.value and not parts:
+            return
+        if not isinstance(variable, Variable):
+            self._faults.add(text.at, f"parameter '{name}' is one writable variable, in quotes, like \"$var(x)\"")
+        elif variable.set is None:
+            self._faults.add(text.at, f"{variable.text} cannot be written to")
+        elif variable.locate is not None:
+            self._faults.add(text.at, f"{variable.text} cannot be used here: its name has to be waited for")
+        else:
+            self._namespace.set_param_variable(node.module.value, name, variable)
 
     # An offset is into the value; otherwise the message tells what is wrong by its first word.
     def _modparam_spot(self, node: ModParam, error: ArgumentError) -> Spot:

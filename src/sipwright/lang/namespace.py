@@ -83,6 +83,10 @@ class ParamKind:
     With `textual`, `convert` never fails and leaves text as it is, so it can be left out for what is text already.
     With `lone_dollar`, a `$` in a string that begins no variable stands for itself (regular expressions); otherwise it
     is a fault, and a dollar is written `$$`.
+
+    Two more checks at load, of what is passed when it is constant: `check(owner, passed)` knows the module whose
+    function it is (ArgumentError: a fault of the script); `route(passed)` tells the `route[NAME]` that is named in it,
+    with the offset of the name, which must exist, and where the script goes on later.
     """
 
     name: str
@@ -91,6 +95,8 @@ class ParamKind:
     prepare: Callable[[Sequence[Part]], object] | None = None
     textual: bool = False
     lone_dollar: bool = False
+    check: Callable[[Any, Any], None] | None = None
+    route: Callable[[Any], tuple[str, int] | None] | None = None
 
 
 # Kinds that the compiler itself resolves. The route kinds pass a `Route` (below), or None when a dynamic name is
@@ -107,11 +113,12 @@ READ_VARIABLE = ParamKind("read_variable", "one variable")
 
 @dataclass(frozen=True, slots=True)
 class ParamSpec:
-    """One parameter of a script function."""
+    """One parameter of a script function. The last one may be one that `repeats`: one argument or more."""
 
     name: str
     kind: ParamKind
     optional: bool = False
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +128,8 @@ class FunctionSpec:
     With `suspends`, `call` returns an awaitable of an int, and every route that may reach it becomes a coroutine.
     With `runs_routes`, it returns what running some `route[NAME]` returned: an int, or a coroutine of one.
     `reads(context, *arguments)` tells whether a call would look at its prepared arguments at all; where it says no,
-    nothing is fetched for them. Without it they are always fetched.
+    nothing is fetched for them. Without it they are always fetched. `owner` is what declared it, for the checks of
+    its kinds.
     """
 
     name: str
@@ -132,6 +140,7 @@ class FunctionSpec:
     suspends: bool = False
     runs_routes: bool = False
     reads: Callable[..., bool] | None = None
+    owner: Any = None
 
 
 class Route:
@@ -170,6 +179,12 @@ class Namespace(Protocol):
 
     def set_param(self, module: str, name: str, value: int | str) -> None:
         """Take a `modparam`. ArgumentError: unknown module or parameter, wrong value (with an offset into it)."""
+
+    def takes_variable(self, module: str, name: str) -> bool:
+        """Tell whether a `modparam` names a variable to be written; such a one is given to `set_param_variable`."""
+
+    def set_param_variable(self, module: str, name: str, variable: Variable) -> None:
+        """Take a `modparam` that names a variable, once all modules are loaded."""
 
     def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
         """Take a global parameter with its values. Return a note when it has no effect. ArgumentError: wrong."""

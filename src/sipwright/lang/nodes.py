@@ -88,6 +88,10 @@ class Argument:
     route_kind: str | None = None
     # what has to be awaited before the function can read a prepared object
     keeps: list[Keep] = field(default_factory=list)
+    # where the script goes on later, if the argument says so
+    continuation: Route | None = None
+    # its place among the arguments, from 1
+    number: int = 0
 
 
 @dataclass(slots=True)

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sipwright.lang.arguments import ROUTE_KINDS
 from sipwright.lang.namespace import Route, RouteKind
 from sipwright.lang.nodes import (
-    Argument,
     Assign,
     Binary,
     Call,
@@ -61,13 +59,8 @@ def _collect(block: RouteBlock) -> _Body:
             continue
         body.calls.append(call)
         body.dynamic = body.dynamic or (call.spec is not None and call.spec.runs_routes)
-        body.continuations += [route for argument in call.arguments if (route := _continuation(argument)) is not None]
+        body.continuations += [a.continuation for a in call.arguments if a.continuation is not None]
     return body
-
-
-def _continuation(argument: Argument) -> Route | None:
-    kind, _keyword = ROUTE_KINDS.get(argument.spec.kind.name, (None, ""))
-    return argument.constant if kind is RouteKind.REQUEST and isinstance(argument.constant, Route) else None
 
 
 def _mark_suspending(bodies: list[_Body]) -> None:

@@ -69,6 +69,11 @@ class Jansson(Module):
         return _store(ctx, target, _to_value(value))
 
     @function()
+    def jansson_get_field(self, ctx: Context, json: NullableStr, path: JsonPath, target: WritableVariable) -> int:
+        """Do as `jansson_get`, whose older form it is."""
+        return self.jansson_get(ctx, path, json, target)
+
+    @function()
     def jansson_array_size(self, ctx: Context, path: JsonPath, json: NullableStr, target: WritableVariable) -> int:
         """Store the number of items of the array at a path in a variable; false when there is no array."""
         document = self._read("jansson_array_size", json)
@@ -79,14 +84,20 @@ class Jansson(Module):
     def jansson_set(
         self, ctx: Context, kind: JsonKind, path: JsonPath, value: NullableStr, target: UpdatedVariable
     ) -> int:
-        """Set the value at a path of the JSON text in a variable; objects on the way there are made."""
+        """Set the value at a path of the JSON text in a variable; objects on the way there are made.
+
+        A variable that holds no text is an empty object.
+        """
         return self._change(ctx, "jansson_set", kind, path, value, target, append=False)
 
     @function()
     def jansson_append(
         self, ctx: Context, kind: JsonKind, path: JsonPath, value: NullableStr, target: UpdatedVariable
     ) -> int:
-        """Append a value to the array at a path of the JSON text in a variable; it is made when there is none."""
+        """Append a value to the array at a path of the JSON text in a variable; it is made when there is none.
+
+        Where there is an object, the members of an object become its own.
+        """
         return self._change(ctx, "jansson_append", kind, path, value, target, append=True)
 
     def _change(
@@ -100,7 +111,8 @@ class Jansson(Module):
         *,
         append: bool,
     ) -> int:
-        document = self._read(what, to_text_or_empty(target.get(ctx)))
+        text = target.get(ctx)
+        document = self._read(what, text) if isinstance(text, str) else {}
         if document is MISSING:
             return -1
         try:
@@ -109,11 +121,14 @@ class Jansson(Module):
             self.services.log.error("%s: %r is no %s", what, value, kind)
             return -1
         if append:
-            items = _container(document, path, [])
-            if not isinstance(items, list):
+            there = _container(document, path, [])
+            if isinstance(there, list):
+                there.append(made)
+            elif isinstance(there, dict) and isinstance(made, dict):
+                there.update(made)
+            else:
                 self.services.log.error("%s: there is no array at the path", what)
                 return -1
-            items.append(made)
         elif not path or not _put(_container(document, path[:-1], {}), path[-1], made):
             self.services.log.error("%s: there is nothing at the path that a value can be put into", what)
             return -1
@@ -141,6 +156,8 @@ def _make(kind: str, text: str) -> Any:
     if kind == "string":
         return text
     value = decode_spelled(text)
+    if kind == "real" and isinstance(value, int) and not isinstance(value, bool):
+        return msgspec.Raw(f"{value}.0".encode())
     wanted = {"integer": int, "object": dict, "array": list}.get(kind, (int, msgspec.Raw))
     if not isinstance(value, wanted) or isinstance(value, bool):
         raise ValueError(text)
@@ -160,8 +177,8 @@ def _container(document: Any, path: tuple[str | int, ...], made: Any) -> Any:
 
 
 def _put(container: Any, step: str | int, value: Any) -> bool:
-    if isinstance(container, dict):
-        container[str(step)] = value
+    if isinstance(container, dict) and isinstance(step, str):
+        container[step] = value
         return True
     if isinstance(container, list) and isinstance(step, int) and -len(container) <= step < len(container):
         container[step] = value

@@ -34,9 +34,10 @@ class Json(Module):
         except (JsonParseError, ValueError, RecursionError) as error:
             self.services.log.error("%s: not JSON: %s", what, error)
             return -1
-        if not isinstance(document, dict) or name not in document:
+        value = document.get(name) if isinstance(document, dict) else None
+        if value is None:
+            # Kamailio: a null is as good as missing.
             return -1
-        value = document[name]
         assert target.set is not None
         target.set(ctx, value if isinstance(value, str) and not quotes else encode(value).decode())
         return 1

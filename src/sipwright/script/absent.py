@@ -15,7 +15,7 @@ MODULES = frozenset(
     dispatcher diversion dmq dmq_usrloc dnssec domain domainpolicy drouting enum erlang evapi exec file_out geoip geoip2
     group gzcompress h350 http_async_client http_client imc ims_auth ims_charging ims_dialog ims_icscf ims_isc
     ims_qos ims_registrar_pcscf ims_registrar_scscf ims_usrloc_pcscf ims_usrloc_scscf influxdbc inventory
-    janssonrpcc json_pua jwt kafka kazoo keepalive lcr ldap log_custom lost lrkproxy mangler matrix mediaproxy
+    json_pua jwt kafka kazoo keepalive lcr ldap log_custom lost lrkproxy mangler matrix mediaproxy
     memcached misc_radius misctest mohqueue mqtt mqueue msilo msrp mtree nat_traversal nathelper ndb_cassandra
     ndb_mongodb nosip ntrc nsq osp outbound p_usrloc path pdb pdt peerstate permissions phonenum
     posops prefix_route presence presence_dialoginfo presence_mwi presence_profile presence_reginfo

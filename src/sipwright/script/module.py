@@ -101,6 +101,30 @@ class Param(Generic[T]):
         module.__dict__[self.name] = value
 
 
+class VariableParam(Param[str]):
+    """A `modparam` that names a variable to be written, `"$var(result)"`; reads as the `Variable` on the instance.
+
+    `default` is the text of a variable with a fixed inner name.
+    """
+
+    def __init__(self, default: str, *, doc: str = "") -> None:
+        super().__init__(str, default, doc=doc)
+
+    @overload  # type: ignore[override]
+    def __get__(self, instance: None, owner: type) -> VariableParam: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> Variable: ...
+    def __get__(self, instance: object | None, owner: type) -> VariableParam | Variable:
+        if instance is None:
+            return self
+        variable: Variable = instance.__dict__[self.name]
+        return variable
+
+    def bind(self, module: Module, variable: Variable) -> None:
+        """Store the variable."""
+        module.__dict__[self.name] = variable
+
+
 @dataclass(slots=True)
 class VariableUse:
     """One place of a script that uses a variable: what a factory makes a `Variable` from.
@@ -283,6 +307,7 @@ __all__ = [
     "PvarDeclaration",
     "Setter",
     "Value",
+    "VariableParam",
     "VariableUse",
     "function",
     "pvar",

@@ -35,6 +35,7 @@ from sipwright.script.module import (
     Module,
     Param,
     PvarDeclaration,
+    VariableParam,
     VariableUse,
 )
 from sipwright.script.services import Services
@@ -72,6 +73,9 @@ class Registry:
     def mod_init(self) -> None:
         """Let every module check its configuration. ArgumentError: it makes no sense."""
         for module in self.modules.values():
+            for param in params_of(type(module)).values():
+                if isinstance(param, VariableParam) and param.name not in module.__dict__:
+                    param.bind(module, self._default_variable(param, module.name))
             module.mod_init()
 
     def child_init(self, services: Services) -> None:
@@ -157,6 +161,25 @@ class Registry:
                 f"module '{short}' has no parameter '{name}'",
                 suggestion=_closest(name, [*params, *loaded.ignored_params]),
             )
+
+    def takes_variable(self, module: str, name: str) -> bool:
+        """Tell whether a module's parameter names a variable."""
+        loaded = self.modules.get(module_name(module))
+        return loaded is not None and isinstance(params_of(type(loaded)).get(name), VariableParam)
+
+    def set_param_variable(self, module: str, name: str, variable: Variable) -> None:
+        """Set a module's parameter that names a variable."""
+        loaded = self.modules[module_name(module)]
+        param = params_of(type(loaded))[name]
+        assert isinstance(param, VariableParam)
+        param.bind(loaded, variable)
+
+    def _default_variable(self, param: VariableParam, module: str) -> Variable:
+        name, _, inner = param.default.lstrip("$").rstrip(")").partition("(")
+        try:
+            return self.variable(param.default, name, [inner], None)
+        except ArgumentError as error:
+            raise ArgumentError(f"parameter '{param.name}' of module {module}: {error.message}") from None
 
     def set_global(self, name: str, value: Sequence[int | str]) -> str | None:
         """Set a global parameter: one of the server, or with a dot in its name one of the script's own."""
@@ -289,6 +312,7 @@ class Registry:
                     suspends=what.suspends is True,
                     runs_routes=what.runs_routes,
                     reads=None if what.reads is None else partial(what.reads, module),
+                    owner=module,
                 )
                 decide = partial(_decided, module, what.suspends) if callable(what.suspends) else None
                 self._functions.setdefault(what.name, []).append((spec, decide))
@@ -381,7 +405,8 @@ def _param_specs(method: Callable[..., Any], skip: int) -> tuple[ParamSpec, ...]
         kind = _kind_of(hints.get(parameter.name))
         if kind is None:
             raise TypeError(f"{method.__qualname__}: parameter {parameter.name} is not annotated with a kind")
-        specs.append(ParamSpec(parameter.name, kind, parameter.default is not inspect.Parameter.empty))
+        is_optional = parameter.default is not inspect.Parameter.empty
+        specs.append(ParamSpec(parameter.name, kind, is_optional, parameter.kind is parameter.VAR_POSITIONAL))
     return tuple(specs)
 
 

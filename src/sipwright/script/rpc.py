@@ -29,6 +29,11 @@ class ParamsText:
         self._getters = tuple(slot.get for slot in self._template.slots if isinstance(slot, Variable))
         self._strict: ParamsText | None = self if strict else None
 
+    @property
+    def constant(self) -> bytes | None:
+        """The params as strict JSON where they have no variables, empty for none; None: they have."""
+        return self._constant
+
     def fill(self, context: Context) -> bytes:
         """Return the params as strict JSON, empty for none. ArgumentError, JsonParseError: a value does not fit."""
         if self._constant is not None:
@@ -90,3 +95,29 @@ class RpcSuspension(Suspension):
         finally:
             handling.context = None
         return True
+
+
+def parse_retry_codes(text: str) -> tuple[range, ...]:
+    """Parse `"-32603, -32000..-32099"`: numbers and ranges, which may be written from either end.
+
+    Raises ArgumentError with the offset into the text.
+    """
+    ranges = []
+    offset = 0
+    for item in text.split(","):
+        if item.strip():
+            start, dots, end = item.partition("..")
+            first = _code(start, offset)
+            last = _code(end, offset + len(start) + len(dots)) if dots else first
+            ranges.append(range(min(first, last), max(first, last) + 1))
+        offset += len(item) + 1
+    return tuple(ranges)
+
+
+def _code(text: str, offset: int) -> int:
+    digits = text.strip()
+    at = offset + len(text) - len(text.lstrip())
+    number = digits[1:] if digits[:1] in ("-", "+") else digits
+    if not (number.isascii() and number.isdecimal() and len(number) < 11):
+        raise ArgumentError(f"expected an error code, or a range of them like -32000..-32099, found '{digits}'", at)
+    return int(digits)

@@ -25,6 +25,7 @@ from sipwright.engine.core import Core
 from sipwright.errors import ArgumentError, RpcAnswerError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_servers
 from sipwright.jsonrpc.messages import METHOD_NOT_FOUND, Error, encode_params
+from sipwright.jsonrpc.outcome import CLOSED
 from sipwright.lang.namespace import Value
 from sipwright.script.context import Address, Context
 from sipwright.script.loader import load_text
@@ -73,6 +74,7 @@ class ScriptedCall:
         "argument",
         "done",
         "error",
+        "id",
         "method",
         "ms",
         "reason",
@@ -84,7 +86,10 @@ class ScriptedCall:
         "watch",
     )
 
-    def __init__(self, method: str, done: Callable[[Any, Any], object], argument: Any, started: float) -> None:
+    def __init__(
+        self, number: int, method: str, done: Callable[[Any, Any], object], argument: Any, started: float
+    ) -> None:
+        self.id = number
         self.watch: Callable[..., object] | None = None
         self.method = method
         self.done = done
@@ -97,6 +102,11 @@ class ScriptedCall:
         self.server = ""
         self.ms = 0
         self.timer: Any = None
+
+    @property
+    def tries(self) -> int:
+        """How many servers were asked."""
+        return 1 if self.server else 0
 
     def cancel(self) -> None:
         """Give the call up."""
@@ -113,17 +123,17 @@ class ScriptedClient:
     def __init__(self, services: Services | None, clock: FakeClock, servers: str, groups: Mapping[str, Any]) -> None:
         self._services = services
         self._clock = clock
-        self._groups = {"", *groups}
-        specs = parse_servers(servers)
-        self._server = str(specs[0].address) if specs else ""
+        specs_of = {"": parse_servers(servers), **groups}
+        # The first one of each group.
+        self._servers = {name: str(specs[0].address) if specs else "" for name, specs in specs_of.items()}
         self._listed: dict[tuple[str, ServerAddress], dict[str, Any]] = {}
-        for group, listed in {"": specs, **groups}.items():
-            for spec in listed:
+        for group, specs in specs_of.items():
+            for spec in specs:
                 self.add_server(spec, group)
         self._answers: deque[tuple[ScriptedCall, Answer]] = deque()
         self.calls: list[tuple[str, Any]] = []
         self.notifications: list[tuple[str, Any]] = []
-        self.pending: dict[ScriptedCall, None] = {}
+        self.pending: dict[ScriptedCall, str] = {}
         self.watch: Callable[..., object] | None = None
 
     def start(self) -> None:
@@ -144,10 +154,10 @@ class ScriptedClient:
         self._check_group(group)
         decoded = None if params is None else msgspec.json.decode(params)
         self.calls.append((method, decoded))
-        call = ScriptedCall(method, done, argument, self._clock.now)
+        call = ScriptedCall(len(self.calls), method, done, argument, self._clock.now)
         call.timer = self._clock.start_timer(timeout, self._time_over, call)
         call.watch = self.watch
-        self.pending[call] = None
+        self.pending[call] = self._servers[group or ""]
         answer = self._answer(method, decoded)
         if answer is not NoAnswer.TIMEOUT:
             self._answers.append((call, answer))
@@ -170,11 +180,11 @@ class ScriptedClient:
             if answer is NoAnswer.FAILURE:
                 self._end(call, "failure")
             elif isinstance(answer, RpcAnswerError):
-                call.server = self._server
+                call.server = self.pending[call]
                 call.error = _error(answer)
                 self._end(call, "error")
             else:
-                call.server = self._server
+                call.server = self.pending[call]
                 call.result = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
                 self._end(call, "ok")
 
@@ -218,6 +228,7 @@ class ScriptedClient:
         """End what is pending as a failure."""
         for call in list(self.pending):
             if call.status is None:
+                call.reason = CLOSED
                 self._end(call, "failure")
 
     def _answer(self, method: str, params: Any) -> Answer:
@@ -232,12 +243,12 @@ class ScriptedClient:
         return answer(params) if callable(answer) else answer
 
     def _check_group(self, group: str | None) -> None:
-        if (group or "") not in self._groups:
+        if (group or "") not in self._servers:
             raise ArgumentError(f"there is no server group {group!r}")
 
     def _time_over(self, call: ScriptedCall) -> None:
         if call.status is None:
-            call.server = self._server
+            call.server = self.pending[call]
             self._end(call, "timeout")
 
     def _end(self, call: ScriptedCall, status: str) -> None:
@@ -444,7 +455,8 @@ def _error(error: RpcAnswerError) -> Error:
     data = None if error.data is None else msgspec.json.encode(error.data)
     if data is not None:
         members["data"] = msgspec.Raw(data)
-    return Error(msgspec.json.encode(members), error.code, error.message, data)
+    member = msgspec.json.encode(members)
+    return Error(member, error.code, error.message, data, member)
 
 
 class _Lines(logging.Handler):

@@ -1,78 +1,38 @@
 """Module jsonrpc: asks JSON-RPC services and suspends the transaction until the answer (Kamailio: module jsonrpcc).
 
 The connections, the choice of server and the timeouts are `sipwright.jsonrpc.Client`; this file turns script arguments
-into calls, and outcomes into variables and routes. A call's answer, error, timeout or failure comes to one of two
-places, `_answered` (the call named routes) and `_answered_in_place` (`jsonrpc_call`), exactly once.
+into calls, and outcomes into variables and routes (`outcomes`). A call's answer, error, timeout or failure comes to one
+of two places, `_answered` (the call named routes) and `_answered_in_place` (`jsonrpc_call`), exactly once; those of
+several calls at once to `parallel`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Annotated, Any
+import ssl
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from sipwright.errors import ArgumentError, JsonParseError
 from sipwright.jsonrpc.addresses import ServerSpec, parse_group, parse_servers
+from sipwright.jsonrpc.framing import FRAMINGS
 from sipwright.jsonrpc.listeners import parse_listen
-from sipwright.jsonrpc.messages import Error
-from sipwright.jsonrpc.resulttext import member_text
 from sipwright.jsonrpc.tls import Tls
-from sipwright.lang.namespace import ParamKind, Route, Value, Variable
+from sipwright.jsonrpc.turns import POLICIES
+from sipwright.lang.namespace import Route, Variable
 from sipwright.modules.jsonrpc.commands import ServerCommands
 from sipwright.modules.jsonrpc.door import DialedServers, Door
+from sipwright.modules.jsonrpc.options import NO_OPTIONS, CallOptions, Options
+from sipwright.modules.jsonrpc.outcomes import LAST, keep, outcome_text, reader
+from sipwright.modules.jsonrpc.parallel import Calls, NamedCall, ParallelSuspension
 from sipwright.modules.jsonrpc.tokens import Tokens
 from sipwright.script.context import Context
 from sipwright.script.kinds import RouteName, Str, WritableVariable
 from sipwright.script.module import Module, Param, VariableUse, function, pvar_factory
-from sipwright.script.rpc import Params, ParamsText, RpcSuspension
+from sipwright.script.rpc import Params, ParamsText, RpcSuspension, parse_retry_codes
 from sipwright.script.services import Services
-
-
-class CallOptions:
-    """The options of one call: `timeout=MS;retry=N;group=NAME;idempotent;strict`; None where the module's hold."""
-
-    __slots__ = ("group", "idempotent", "retry", "strict", "timeout")
-
-    def __init__(self) -> None:
-        self.timeout: float | None = None
-        self.retry: int | None = None
-        self.group: str | None = None
-        self.idempotent = False
-        self.strict = False
-
-
-@lru_cache(maxsize=256)
-def parse_options(value: Value) -> CallOptions:
-    """Parse the options of a call. ArgumentError: unknown, or a bad value; the offset is its place in the text."""
-    options = CallOptions()
-    offset = 0
-    for item in str(value or "").split(";"):
-        name, equals, text = item.partition("=")
-        name, text = name.strip(), text.strip()
-        if name in ("idempotent", "strict") and not equals:
-            setattr(options, name, True)
-        elif name in ("timeout", "retry") and equals:
-            if not text.isdecimal() or (name == "timeout" and int(text) == 0):
-                raise ArgumentError(f"option '{name}' needs a number, found '{text}'", offset)
-            if name == "timeout":
-                options.timeout = int(text) / 1000
-            else:
-                options.retry = int(text)
-        elif name == "group" and text:
-            options.group = text
-        elif item.strip():
-            raise ArgumentError(
-                f"unknown option '{item.strip()}', expected timeout=MS, retry=N, group=NAME, idempotent or strict",
-                offset,
-            )
-        offset += len(item) + 1
-    return options
-
-
-Options = Annotated[CallOptions, ParamKind("options", "options like timeout=500;retry=1", convert=parse_options)]
-
-NO_OPTIONS = CallOptions()
+from sipwright.script.suspend import Suspension
 
 
 class RoutedCall(RpcSuspension):
@@ -123,6 +83,10 @@ def _take_group(module: Jsonrpc, text: str) -> None:
     module.groups[name] = servers
 
 
+def _take_retry_codes(module: Jsonrpc, text: str) -> None:
+    module.retry_ranges = parse_retry_codes(text)
+
+
 class Jsonrpc(Module):
     """JSON-RPC calls over TCP with netstrings; also loaded as jsonrpc-c and jsonrpcc."""
 
@@ -142,29 +106,73 @@ class Jsonrpc(Module):
     dial_priority = Param(int, 1, doc="priority of services that have dialled in")
     serve_timeout = Param(int, 5000, minimum=1, doc="milliseconds that a service has to say rpc.serve")
     max_dialed = Param(int, 1000, minimum=1, doc="connections of services that have dialled in, of each worker")
-    listen_certfile = Param(str, "", doc="certificate of tls: addresses in listen, PEM")
-    listen_keyfile = Param(str, "", doc="its key, if it is in a file of its own")
-    listen_cafile = Param(str, "", doc="authorities of the certificates that services must have; none: not asked for")
+    listen_certificate = Param(str, "", doc="file of the certificate of tls: addresses in listen")
+    listen_private_key = Param(str, "", doc="file of its key, where that is another one")
+    listen_ca_list = Param(str, "", doc="file of the authorities that sign services' certificates; none: not asked for")
     params_mode = Param(str, "lenient", choices=("lenient", "strict"), doc="how params are read")
+    policy = Param(str, "round_robin", choices=POLICIES, doc="which server of the highest priority gets a call")
+    when_full = Param(str, "refuse", choices=("refuse", "wait"), doc="calls beyond max_pending fail, or wait")
+    max_waiting = Param(int, 10_000, minimum=0, doc="calls that may wait for a server, in each group")
+    idempotent_methods = Param(str, "", doc="methods whose calls are idempotent without saying so, by spaces or commas")
+    retry_lost = Param(
+        int, 1, minimum=0, maximum=1, doc="0: a call that may have left is only tried again if idempotent"
+    )
+    retry_codes = Param(
+        str,
+        "",
+        parse=_take_retry_codes,
+        doc="errors after which `retry` asks another server: -32050,-32000..-32009",
+    )
+    retry_delay = Param(
+        int, 0, minimum=0, doc="milliseconds until servers are asked again once all were, doubled; 0 never"
+    )
+    hedge = Param(
+        int, 0, minimum=0, doc="milliseconds until a second server is asked too, for idempotent calls; 0 never"
+    )
+    max_failures = Param(int, 0, minimum=0, doc="calls in a row without an answer that take a server out; 0 none do")
+    probe_interval = Param(int, 1000, minimum=1, doc="milliseconds between questions whether such a server is back")
+    probe_method = Param(str, "rpc.ping", doc="the method of these questions; any answer will do")
+    cancel_method = Param(str, "", doc="a notification for requests that nobody waits for any more, with their id")
+    min_srv_ttl = Param(int, 5, minimum=1, doc="seconds for which SRV records hold at the least")
+    framing = Param(str, "netstring", choices=tuple(FRAMINGS), doc="how messages are told apart")
+    tls_ca_list = Param(
+        str, "", doc="file of the authorities that sign the servers' certificates; the system's if none"
+    )
+    tls_certificate = Param(str, "", doc="file of the certificate that is shown to servers")
+    tls_private_key = Param(str, "", doc="file of its key")
+    tls_verify_certificate = Param(int, 1, minimum=0, maximum=1, doc="0: any certificate of a server is accepted")
+    tls_server_name = Param(str, "", doc="the name in the servers' certificates, where it is not that of the host")
 
     def __init__(self, require: Any) -> None:
         super().__init__(require)
         self.groups: dict[str, list[ServerSpec]] = {}
+        self.retry_ranges: tuple[range, ...] = ()
         self.addresses: list[str] = []
         self.tokens = Tokens()
-        self._methods: dict[str, Callable[..., Any]] = {}
         self._tls: Tls | None = None
+        self._listen_tls: Tls | None = None
+        self._methods: dict[str, Callable[..., Any]] = {}
         self._door: Door | None = None
         self._dialed_servers: DialedServers | None = None
         self._keeps_outcome = False
         self._client: Any = None
 
     def mod_init(self) -> None:
-        """Check that there are servers."""
+        """Check that there are servers, and the files of TLS."""
         if self.addresses:
             self._check_listening()
         elif "servers" not in self.__dict__:
             raise ArgumentError('jsonrpc: the parameter "servers" is required, for example "localhost:9999,1"')
+        try:
+            self._tls = Tls(
+                cafile=self.tls_ca_list or None,
+                certfile=self.tls_certificate or None,
+                keyfile=self.tls_private_key or None,
+                verify=None if self.tls_verify_certificate else False,
+                server_name=self.tls_server_name or None,
+            )
+        except ArgumentError as error:
+            raise ArgumentError(f"jsonrpc: TLS: {error.message}") from None
 
     def _check_listening(self) -> None:
         """Check what services need to dial in, and have their groups."""
@@ -176,15 +184,18 @@ class Jsonrpc(Module):
             if group:
                 self.groups.setdefault(group, [])
         if any(parse_listen(address).kind == "tls" for address in self.addresses):
-            if not self.listen_certfile:
-                raise ArgumentError('jsonrpc: a tls: address in "listen" needs "listen_certfile"')
-            self._tls = Tls(
-                certfile=self.listen_certfile,
-                keyfile=self.listen_keyfile or None,
-                cafile=self.listen_cafile or None,
-                verify=bool(self.listen_cafile),
-            )
-            self._tls.server_context()
+            if not self.listen_certificate:
+                raise ArgumentError('jsonrpc: a tls: address in "listen" needs "listen_certificate"')
+            try:
+                self._listen_tls = Tls(
+                    certfile=self.listen_certificate,
+                    keyfile=self.listen_private_key or None,
+                    cafile=self.listen_ca_list or None,
+                    verify=None if self.listen_ca_list else False,
+                )
+                self._listen_tls.server_context()
+            except ArgumentError as error:
+                raise ArgumentError(f"jsonrpc: TLS of listen: {error.message}") from None
 
     def listens(self) -> list[str]:
         """Return where services dial in."""
@@ -211,7 +222,21 @@ class Jsonrpc(Module):
             max_conn_attempts=self.max_conn_attempts,
             reconnect_interval=self.reconnect_interval / 1000,
             max_pending=self.max_pending,
-            retry_lost=True,
+            policy=self.policy,
+            when_full=self.when_full,
+            max_waiting=self.max_waiting,
+            idempotent_methods=self.idempotent_methods.replace(",", " ").split(),
+            retry_lost=bool(self.retry_lost),
+            retry_codes=self.retry_ranges,
+            retry_delay=self.retry_delay / 1000,
+            hedge=self.hedge / 1000 if self.hedge else None,
+            max_failures=self.max_failures,
+            probe_interval=self.probe_interval / 1000,
+            probe_method=self.probe_method,
+            cancel_method=self.cancel_method or None,
+            min_srv_ttl=float(self.min_srv_ttl),
+            framing=self.framing,
+            tls=self._tls,
         )
         self._client.start()
         ServerCommands(services, self._client, {"": parse_servers(self.servers), **self.groups})
@@ -228,13 +253,13 @@ class Jsonrpc(Module):
     def ready(self) -> None:
         """Let services dial in."""
         if self._door is not None:
-            self._door.open(
-                [
-                    (listening, self._tls.server_context() if self._tls and parse_listen(text).kind == "tls" else None)
-                    for text in self.addresses
-                    for listening in self.services.streams.get(text, ())
-                ]
-            )
+            streams = self.services.streams
+            self._door.open([(end, self._context_of(text)) for text in self.addresses for end in streams.get(text, ())])
+
+    def _context_of(self, address: str) -> ssl.SSLContext | None:
+        if self._listen_tls is None or parse_listen(address).kind != "tls":
+            return None
+        return self._listen_tls.server_context()
 
     def _open_door(self, services: Services) -> None:
         self._dialed_servers = DialedServers(services, self._client)
@@ -247,13 +272,12 @@ class Jsonrpc(Module):
             serve_timeout=self.serve_timeout / 1000,
             max_services=self.max_dialed,
             max_pending=self.max_pending,
+            framing=self.framing,
+            cancel_method=self.cancel_method or None,
         )
-        services.add_command(
-            "jsonrpc.dialed",
-            lambda _: self._door and self._door.describe(),
-            "List the services that have dialled in.",
-            params=[],
-        )
+        door = self._door
+        doc = "List the services that have dialled in, in each worker."
+        services.add_command("jsonrpc.dialed", lambda _: door.describe(), doc, params=[])
 
     def leave(self, is_replaced: bool) -> None:
         """Let no more services dial in here."""
@@ -332,19 +356,42 @@ class Jsonrpc(Module):
         # Meanwhile anything may have happened to other transactions; this one cannot have ended: it would not go on.
         return await suspension
 
+    @function()
+    def jsonrpc_parallel(self, ctx: Context, return_route: RouteName, error_route: RouteName, *calls: Calls) -> int:
+        """Suspend the transaction and ask several services at once, each call `NAME=METHOD;OPTIONS:PARAMS`.
+
+        The script goes on in `return_route` when all have given a result, in `error_route` as soon as one has not;
+        calls with the option `optional` may fail. `$jsonrpc(NAME.result)`, `$jsonrpc(NAME.status)` and so on tell the
+        outcome of each, `$jsonrpc(failed)` the name of the one that failed. Returns 0, which ends the script; -1 when
+        it cannot be asked or suspended.
+        """
+        if return_route is None or error_route is None:
+            return self._refused("jsonrpc_parallel", "there is no route of that name")
+        suspension = ParallelSuspension(ctx, return_route, error_route, self._all_answered)
+        return self._ask_all("jsonrpc_parallel", suspension, calls)
+
+    @function(suspends=True)
+    async def jsonrpc_call_parallel(self, ctx: Context, *calls: Calls) -> int:
+        """Ask several services at once as `jsonrpc_parallel` does, and go on at the next statement.
+
+        Returns 1 when all have given a result, otherwise what the first failure is: -1 an error answer, -2 timeout,
+        -3 failure.
+        """
+        suspension = ParallelSuspension(ctx, None, None, self._all_answered_in_place)
+        if self._ask_all("jsonrpc_call_parallel", suspension, calls) != 0:
+            return _IN_PLACE["failure"]
+        # Meanwhile anything may have happened to other transactions; this one cannot have ended: it would not go on.
+        return await suspension
+
     @pvar_factory("jsonrpc")
     def pv_jsonrpc(self, use: VariableUse) -> Variable:
-        """Return what is known of the last call: status, code, message, data, server, ms, method."""
-        name = use.fixed_inner()
-        read = _OUTCOME.get(name)
-        if read is None:
-            raise ArgumentError(f"$jsonrpc({name}) is unknown, expected one of {', '.join(_OUTCOME)}")
+        """Return what is known of the last call: status, result, error, code, message, data, server, ms, method, tries.
+
+        With a name and a dot before it, of that call of the last `jsonrpc_parallel`; `failed` is the name of its call
+        that failed.
+        """
+        get = reader(use.fixed_inner())
         self._keeps_outcome = True
-
-        def get(context: Context) -> Value:
-            outcome = context.extra.get("jsonrpc") if context.extra is not None else None
-            return None if outcome is None else read(outcome)
-
         return Variable(use.text, get)
 
     # ---- the way out and back
@@ -367,20 +414,55 @@ class Jsonrpc(Module):
                 return -1
             return self._refused(function_name, "the transaction cannot be suspended")
         try:
-            suspension.call = self._submit(
-                method,
-                data or None,
-                done,
-                suspension,
-                timeout=self._timeout if options.timeout is None else options.timeout,
-                retry=self._retry if options.retry is None else options.retry,
-                idempotent=options.idempotent,
-                group=options.group,
-            )
+            suspension.call = self._make_call(method, data, done, suspension, options)
         except ValueError as error:
             self.services.unsuspend(suspension)
             return self._refused(function_name, str(error))
         return 0
+
+    def _make_call(self, method: str, data: bytes, done: Any, suspension: Suspension, options: CallOptions) -> Any:
+        return self._submit(
+            method,
+            data or None,
+            done,
+            suspension,
+            timeout=self._timeout if options.timeout is None else options.timeout,
+            retry=self._retry if options.retry is None else options.retry,
+            idempotent=options.idempotent,
+            group=options.group,
+            hedge=options.hedge,
+        )
+
+    def _ask_all(self, function_name: str, suspension: ParallelSuspension, calls: Sequence[NamedCall]) -> int:
+        twice = [name for name, times in Counter(call.name for call in calls).items() if times > 1]
+        if twice:
+            return self._refused(function_name, f"two calls have the name '{twice[0]}'")
+        filled = []
+        for call in calls:
+            data = self._fill(f"{function_name}: {call.name}", suspension.context, call.params, call.options)
+            if data is None:
+                return -1
+            filled.append((call, data))
+        if not self._suspend(suspension):
+            if suspension.context.overloaded:
+                return -1
+            return self._refused(function_name, "the transaction cannot be suspended")
+        try:
+            for call, data in filled:
+                made = self._make_call(call.method, data, ParallelSuspension.call_ended, suspension, call.options)
+                suspension.add(made, call.name, call.options.optional)
+        except ValueError as error:
+            # What was sent already is given up.
+            suspension.abandoned()
+            self.services.unsuspend(suspension)
+            return self._refused(function_name, str(error))
+        return 0
+
+    def _all_answered(self, suspension: ParallelSuspension, failed: Any) -> None:
+        self._resume(suspension, suspension.return_route if failed is None else suspension.error_route)  # type: ignore[arg-type]
+
+    def _all_answered_in_place(self, suspension: ParallelSuspension, failed: Any) -> None:
+        self._resume(suspension, _IN_PLACE["ok" if failed is None else failed.status])
 
     def _answered(self, suspension: RoutedCall, outcome: Any) -> None:
         status = self._store(suspension, outcome)
@@ -397,18 +479,9 @@ class Jsonrpc(Module):
         if suspension.ended:
             return None
         status: str = outcome.status
-        if status == "ok":
-            text = member_text(outcome.result)
-        elif status == "error":
-            text = outcome.error.text.decode("utf-8", "surrogateescape")
-        else:
-            text = status
         if self._keeps_outcome:
-            ctx = suspension.context
-            if ctx.extra is None:
-                ctx.extra = {}
-            ctx.extra["jsonrpc"] = outcome
-        return status if suspension.give(text) else None
+            keep(suspension.context, LAST, outcome)
+        return status if suspension.give(outcome_text(outcome)) else None
 
     def _refused(self, function_name: str, why: str) -> int:
         self.services.log.error("%s: %s", function_name, why)
@@ -422,17 +495,3 @@ class Jsonrpc(Module):
 
 
 _IN_PLACE = {"ok": 1, "error": -1, "timeout": -2, "failure": -3}
-
-_OUTCOME: dict[str, Callable[[Any], Value]] = {
-    "status": lambda outcome: outcome.status,
-    "code": lambda outcome: None if outcome.error is None else outcome.error.code,
-    "message": lambda outcome: outcome.reason or None if outcome.error is None else outcome.error.message,
-    "data": lambda outcome: _data(outcome.error),
-    "server": lambda outcome: outcome.server or None,
-    "ms": lambda outcome: outcome.ms,
-    "method": lambda outcome: outcome.method,
-}
-
-
-def _data(error: Error | None) -> Value:
-    return None if error is None or error.data is None else member_text(error.data)

@@ -18,10 +18,11 @@ from sipwright.jsonrpc import openrpc
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.dispatch import Dispatcher
 from sipwright.jsonrpc.executor import Executor
-from sipwright.jsonrpc.listeners import keep_alive
+from sipwright.jsonrpc.framing import Framing
 from sipwright.jsonrpc.messages import Message, encode_notification
 from sipwright.jsonrpc.peer import Peer
 from sipwright.jsonrpc.serving import Batch, Serving
+from sipwright.jsonrpc.sockets import keep_alive
 from sipwright.modules.jsonrpc.relay import Relay, Relayed
 
 logger = logging.getLogger("sipwright.jsonrpc.dialed")
@@ -42,6 +43,7 @@ class DoorOwner(Protocol):
     dispatcher: Dispatcher
     executor: Executor
     max_size: int
+    framing: Framing
     serve_timeout: float
 
     def service_began(self, service: DialedService) -> bool:
@@ -72,7 +74,7 @@ class DialedService:
         self.serving = Serving(owner.dispatcher, owner.executor, self)
         self.serving.gate = self._is_refused
         peer: Peer[Relayed] = Peer(_answered, self.serving.requested)
-        self.connection = Connection(loop, self, peer, "service", owner.max_size)
+        self.connection = Connection(loop, self, peer, "service", owner.max_size, owner.framing)
         self.serving.attach(self.connection)
 
     # ---- what the connection tells

@@ -26,6 +26,7 @@ from sipwright.jsonrpc import openrpc
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
 from sipwright.jsonrpc.dispatch import Dispatcher
 from sipwright.jsonrpc.executor import Executor
+from sipwright.jsonrpc.framing import find_framing
 from sipwright.jsonrpc.messages import INVALID_REQUEST
 from sipwright.modules.jsonrpc.dialed import DRAIN, PING, SERVE, UNAUTHORIZED, DialedService
 from sipwright.modules.jsonrpc.relay import Relay
@@ -107,10 +108,14 @@ class Door:
         serve_timeout: float,
         max_services: int,
         max_pending: int,
+        framing: str,
+        cancel_method: str | None,
         max_size: int = 1 << 20,
     ) -> None:
         self.log: logging.Logger = services.log
         self.max_size = max_size
+        self.framing = find_framing(framing)
+        self._cancel_method = cancel_method
         self.serve_timeout = serve_timeout
         self.executor = Executor()
         # Who has shown no token is kept from calling anything.
@@ -221,6 +226,8 @@ class Door:
             service.connection,
             limit=4 * self._max_pending,
             max_size=self.max_size,
+            framing=self.framing,
+            cancel_method=self._cancel_method,
             changed=service.look_whether_done,
         )
         service.serve(group, relay)

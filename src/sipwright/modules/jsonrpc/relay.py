@@ -9,18 +9,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
 from sipwright.errors import JsonRpcParseError
 from sipwright.jsonrpc.addresses import ServerAddress
 from sipwright.jsonrpc.connection import Connection
+from sipwright.jsonrpc.framing import Framing
 from sipwright.jsonrpc.listeners import Listener, listen
-from sipwright.jsonrpc.messages import Id, Message, encode_error, encode_json, encode_notification, request_head
+from sipwright.jsonrpc.messages import (
+    NOT_JSON,
+    Id,
+    Message,
+    encode_error,
+    encode_json,
+    encode_notification,
+    request_head,
+)
 from sipwright.jsonrpc.peer import Peer
 
 MODE = 0o600
+
+
+class _Cancelled(msgspec.Struct):
+    id: int
+
+
+_decode_cancelled = msgspec.json.Decoder(_Cancelled).decode
 
 
 class Relayed:
@@ -39,14 +57,16 @@ class Relayed:
         members = b"" if message.result is UNSET else b',"result":%b' % bytes(message.result)
         if message.error is not UNSET:
             members += b',"error":%b' % bytes(message.error)
+        self.asker.calls.pop(self.origin, None)
         self.asker.connection.write(b'{"jsonrpc":"2.0"%b,"id":%b}' % (members, encode_json(self.origin)))
 
 
 class Relay:
     """The socket at `path`, and who is connected to it.
 
-    `service` is the connection to the service; `limit` is how many calls that nobody waits for any more are kept in
-    mind with it. `changed` is called when somebody has gone.
+    `service` is the connection to the service; `limit` is how many calls are kept in mind with it, also those that
+    nobody waits for any more. `cancel_method` is the notification that gives up the request whose id it has, None if
+    there is none. `changed` is called when somebody has gone.
     """
 
     def __init__(
@@ -57,11 +77,15 @@ class Relay:
         *,
         limit: int,
         max_size: int,
+        framing: Framing,
+        cancel_method: str | None,
         changed: Callable[[], object],
     ) -> None:
         self.path = path
         self.service = service
         self.max_size = max_size
+        self.framing = framing
+        self._cancel_method = cancel_method
         self.askers: set[Asker] = set()
         self.calls = 0
         self._loop = loop
@@ -105,7 +129,7 @@ class Relay:
         """Forget a worker, and what it has asked."""
         self.askers.discard(asker)
         peer = self.service.peer
-        for call in [call for call in peer.pending.values() if call.asker is asker]:
+        for call in asker.calls.values():
             peer.abandon(call)
         self._changed()
 
@@ -115,14 +139,31 @@ class Relay:
         params = None if message.params is UNSET else bytes(message.params)
         service = self.service
         if message.id is UNSET:
+            if message.method == self._cancel_method:
+                params = self._cancelled(asker, params)
             service.write(encode_notification(message.method, params))
             return
         self.calls += 1
-        service.write(service.request(Relayed(asker, message.id), request_head(message.method), params))
+        asker.calls[message.id] = call = Relayed(asker, message.id)
+        service.write(service.request(call, request_head(message.method), params))
         pending = service.pending
         if len(pending) > self._limit:
             # Whoever has asked waits no longer, and does not say so.
-            service.peer.abandon(next(iter(pending.values())))
+            self._forget(next(iter(pending.values())))
+
+    def _cancelled(self, asker: Asker, params: bytes | None) -> bytes | None:
+        """Return the params of a cancellation with the id that the service knows; the answer is not waited for."""
+        with suppress(*NOT_JSON):
+            given = _decode_cancelled(params or b"")
+            call = asker.calls.get(given.id)
+            if call is not None:
+                self._forget(call)
+                return b'{"id":%d}' % call.id
+        return params
+
+    def _forget(self, call: Relayed) -> None:
+        self.service.peer.abandon(call)
+        call.asker.calls.pop(call.origin, None)
 
 
 class Asker:
@@ -131,8 +172,10 @@ class Asker:
     def __init__(self, relay: Relay, loop: asyncio.AbstractEventLoop) -> None:
         self._relay = relay
         self._is_known = False
+        # What it has asked, by its own ids.
+        self.calls: dict[Id | Any, Relayed] = {}
         peer: Peer[Any] = Peer(_nothing_is_asked, self._requested)
-        self.connection = Connection(loop, self, peer, "worker", relay.max_size)
+        self.connection = Connection(loop, self, peer, "worker", relay.max_size, relay.framing)
 
     def connection_ready(self, _connection: Connection, /) -> None:
         """Begin; or go on, when the worker had not read."""

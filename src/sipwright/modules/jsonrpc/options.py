@@ -1,0 +1,65 @@
+"""The options of one call: `timeout=MS;retry=N;hedge=MS;group=NAME;idempotent;strict`, and `optional` among several."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import lru_cache
+from typing import Annotated
+
+from sipwright.errors import ArgumentError
+from sipwright.lang.namespace import ParamKind, Value
+
+_WORDS = ("idempotent", "strict")
+_NUMBERS = ("timeout", "retry", "hedge")
+
+
+class CallOptions:
+    """What a call has for itself; None where the module's parameters hold. Times are in seconds."""
+
+    __slots__ = ("group", "hedge", "idempotent", "optional", "retry", "strict", "timeout")
+
+    def __init__(self) -> None:
+        self.timeout: float | None = None
+        self.retry: int | None = None
+        self.hedge: float | None = None
+        self.group: str | None = None
+        self.idempotent = False
+        self.strict = False
+        self.optional = False
+
+
+@lru_cache(maxsize=256)
+def parse_options(value: Value) -> CallOptions:
+    """Parse the options of a call. ArgumentError: unknown, or a bad value; the offset is its place in the text."""
+    return read_options(str(value or ""), _WORDS)
+
+
+def read_options(text: str, words: Collection[str]) -> CallOptions:
+    """Parse options of which some are words without a value. ArgumentError, with the offset into the text."""
+    options = CallOptions()
+    offset = 0
+    for item in text.split(";"):
+        name, equals, number = item.partition("=")
+        name, number = name.strip(), number.strip()
+        if name in words and not equals:
+            setattr(options, name, True)
+        elif name in _NUMBERS and equals:
+            _take_number(options, name, number, offset)
+        elif name == "group" and number:
+            options.group = number
+        elif item.strip():
+            expected = f"timeout=MS, retry=N, hedge=MS, group=NAME, {', '.join(words)}"
+            raise ArgumentError(f"unknown option '{item.strip()}', expected one of {expected}", offset)
+        offset += len(item) + 1
+    return options
+
+
+def _take_number(options: CallOptions, name: str, text: str, offset: int) -> None:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10) or (name == "timeout" and int(text) == 0):
+        raise ArgumentError(f"option '{name}' needs a number, found '{text}'", offset)
+    setattr(options, name, int(text) if name == "retry" else int(text) / 1000)
+
+
+Options = Annotated[CallOptions, ParamKind("options", "options like timeout=500;retry=1", convert=parse_options)]
+
+NO_OPTIONS = CallOptions()
