@@ -216,10 +216,14 @@ async def serve_dialing(server: Server, address: str | ServerAddress, **options:
 
 async def _drain(line: _Line) -> None:
     try:
-        # Answered once nobody asks any more and everything is answered. Meanwhile the connection may be lost.
+        # Answered once nobody asks any more. Meanwhile the connection may be lost.
         await line.remote.call(DRAIN, timeout=DRAIN_SECONDS)
-    except RpcError as error:
-        logger.info("the router did not drain the connection: %s", error)
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while line.is_open and line.session.serving.undone:
+                # Notifications, for one, which the router does not wait for.
+                await asyncio.sleep(0.01)
+    except (RpcError, TimeoutError) as error:
+        logger.info("a connection was closed before it was drained: %s", error)
     finally:
         line.session.connection.close()
     while line.is_open:

@@ -33,6 +33,10 @@ UNAUTHORIZED = -32001
 REDIAL = "rpc.redial"
 """The notification by which a service is told that its connection will be closed, and that it should make another."""
 KEEPALIVE = 60.0
+# A service that drains has as a rule dialled in elsewhere just before: the workers shall hear of that first (seconds).
+NEWS_SECONDS = 0.1
+# A worker that has just been started may know of no other connection yet than this one, and connect now.
+STARTING_SECONDS = 0.4
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -70,6 +74,7 @@ class DialedService:
         self._owner = owner
         self._loop = loop
         self._is_known = False
+        self._is_closed_to_others = False
         self._timer: asyncio.TimerHandle | None = None
         self.serving = Serving(owner.dispatcher, owner.executor, self)
         self.serving.gate = self._is_refused
@@ -142,16 +147,27 @@ class DialedService:
 
     def drain(self) -> None:
         """Have nobody ask it anything new."""
-        if not self.is_draining:
-            self.is_draining = True
-            if self.relay is not None:
-                self.relay.stop_listening()
-                self._owner.service_drained(self)
-            self.look_whether_done()
+        if self.is_draining:
+            return
+        self.is_draining = True
+        if self.relay is None:
+            self.is_done.set()
+        else:
+            self._timer = self._loop.call_later(NEWS_SECONDS, self._take_away)
+
+    def _take_away(self) -> None:
+        self._owner.service_drained(self)
+        self._timer = self._loop.call_later(STARTING_SECONDS, self._stop_listening)
+
+    def _stop_listening(self) -> None:
+        assert self.relay is not None
+        self.relay.stop_listening()
+        self._is_closed_to_others = True
+        self.look_whether_done()
 
     def look_whether_done(self) -> None:
         """Note whether it has nothing to do any more."""
-        if self.is_draining and (self.relay is None or self.relay.is_idle):
+        if self._is_closed_to_others and self.relay is not None and self.relay.is_idle:
             self.is_done.set()
 
     def disconnect(self) -> None:

@@ -8,15 +8,15 @@ the worker dies.
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import logging
 import re
 import ssl
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from socket import AF_UNIX, socket
+from socket import socket
 from typing import Any
 
 import msgspec
@@ -41,6 +41,9 @@ LEAVE_SECONDS = 30.0
 # What a service waits for at `rpc.drain`.
 DRAIN_SECONDS = 60.0
 INTERVAL = 0.02
+# The machine has no room for another connection now; looked at again after so many seconds.
+NOTHING_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+PAUSE = 1.0
 
 _unfit = re.compile(r"[^A-Za-z0-9._:@\[\]-]")
 
@@ -128,8 +131,9 @@ class Door:
         self._max_services = max_services
         self._max_pending = max_pending
         self._dialed: set[DialedService] = set()
-        self._listeners: list[asyncio.Server] = []
-        self._opening: set[asyncio.Task[None]] = set()
+        self._listening: dict[socket, ssl.SSLContext | None] = {}
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop
         self._numbers = itertools.count(1)
         self._is_replaced = False
         self._is_leaving = False
@@ -144,33 +148,56 @@ class Door:
 
     def open(self, sockets: Sequence[tuple[socket, ssl.SSLContext | None]]) -> None:
         """Begin to accept on sockets that listen, each with the context of TLS or None."""
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         for listening, context in sockets:
-            task = loop.create_task(self._listen(loop, listening, context))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            self._listening[listening] = context
+            self._watch(listening)
 
-    async def _listen(self, loop: asyncio.AbstractEventLoop, listening: socket, context: ssl.SSLContext | None) -> None:
-        options: dict[str, Any] = {"sock": listening, "ssl": context}
-        if context is not None:
-            options["ssl_handshake_timeout"] = self.serve_timeout
-        if listening.family != AF_UNIX:
-            server = await loop.create_server(lambda: DialedService(self, loop).connection, **options)
-        else:
-            if sys.version_info >= (3, 13):
-                # The file is the server's, and stays when this worker goes.
-                options["cleanup_socket"] = False
-            server = await loop.create_unix_server(lambda: DialedService(self, loop).connection, **options)
-        self._listeners.append(server)
-        if self._is_leaving:
-            server.close()
+    def _watch(self, listening: socket) -> None:
+        if listening in self._listening:
+            self._loop.add_reader(listening.fileno(), self._accept, listening)
+
+    def _accept(self, listening: socket) -> None:
+        # Not by asyncio's server: one that is closed between the accept and the turn after it leaves the connection
+        # open, and nobody has it. And one at a time, so that the other workers have some, too.
+        try:
+            end, _ = listening.accept()
+        except OSError as error:
+            if error.errno in NOTHING_LEFT:
+                self._loop.remove_reader(listening.fileno())
+                self._loop.call_later(PAUSE, self._watch, listening)
+                self.log.error("no service can dial in: %s", error.strerror)
+            # Otherwise another worker was faster.
+            return
+        end.setblocking(False)
+        task = self._loop.create_task(self._connect(end, self._listening[listening]))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, end: socket, context: ssl.SSLContext | None) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: DialedService(self, self._loop).connection,
+                end,
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else self.serve_timeout,
+            )
+        except OSError as error:
+            # Of a handshake of TLS, as a rule.
+            self.log.info("a service could not dial in: %s", error)
+            end.close()
+
+    def _stop_listening(self) -> None:
+        self._is_leaving = True
+        for listening in self._listening:
+            self._loop.remove_reader(listening.fileno())
+            listening.close()
+        self._listening.clear()
 
     def leave(self, is_replaced: bool) -> None:
         """Accept no more. When a successor does, the services are asked to dial in there."""
-        self._is_leaving = True
+        self._stop_listening()
         self._is_replaced = is_replaced
-        for listener in self._listeners:
-            listener.close()
         if is_replaced:
             for service in self._dialed:
                 if service.group is not None:
@@ -178,9 +205,7 @@ class Door:
 
     async def close(self) -> None:
         """Let the services go, once nobody asks them any more. The client of this worker has to be closed before."""
-        self._is_leaving = True
-        for listener in self._listeners:
-            listener.close()
+        self._stop_listening()
         if self._is_replaced:
             # Until they have dialled in to a successor, the others have nobody else to ask.
             await self._wait(lambda: all(service.is_done.is_set() for service in self._dialed), REDIAL_SECONDS)
