@@ -37,8 +37,8 @@ if TYPE_CHECKING:  # what the table below says, for those who do not run it
     from sipwright.jsonrpc.executor import ServerEvent
     from sipwright.jsonrpc.framing import Framing
     from sipwright.jsonrpc.middleware import RpcRequest
-    from sipwright.jsonrpc.remote import RpcConnection
     from sipwright.jsonrpc.resolve import SrvRecord
+    from sipwright.jsonrpc.rpc_connection import RpcConnection
     from sipwright.jsonrpc.server import Server
     from sipwright.jsonrpc.service import Service, methods_of, remote
     from sipwright.jsonrpc.sync import SyncClient
@@ -58,7 +58,7 @@ _FILES = {
     "sipwright.jsonrpc.executor": "ServerEvent",
     "sipwright.jsonrpc.framing": "Framing",
     "sipwright.jsonrpc.middleware": "RpcRequest",
-    "sipwright.jsonrpc.remote": "RpcConnection",
+    "sipwright.jsonrpc.rpc_connection": "RpcConnection",
     "sipwright.jsonrpc.resolve": "SrvRecord",
     "sipwright.jsonrpc.server": "Server",
     "sipwright.jsonrpc.service": "Service methods_of remote",
