@@ -109,7 +109,7 @@ class SyncClient:
         In a signal handler that has interrupted a call, the call ends as a failure when the handler has ended.
         """
         if self._caller.is_reentered:
-            self._pool.is_closed = True
+            self._caller.close_from_handler()
             return
         deadline = time.monotonic() + timeout
         while self.pending and time.monotonic() < deadline:
@@ -197,8 +197,7 @@ class SyncClient:
             retry = self.retry
         if retry > 0 or hedge is not None or self._hedge is not None:
             self._plan(call, tries, retry, idempotent, self._hedge if hedge is None else hedge, retry_codes)
-        with self._caller:
-            self._caller.run(call, chosen, tries)
+        self._caller.use(self._caller.run, call, chosen, tries)
         return call.value(decode)
 
     def _plan(
@@ -245,18 +244,16 @@ class SyncClient:
         until = self.timeout if timeout is None else timeout
         self._have(self._pool.group(group), until, send, f"the notification {method!r}: ")
         if sent[0].unsent:
-            self._let_leave(sent[0], time.monotonic() + until)
+            self._caller.use(self._let_leave, sent[0], time.monotonic() + until)
 
     def _let_leave(self, connection: SyncConnection, until: float) -> None:
         """Wait until a connection has sent what it was given: there may be no further call that would do it."""
         waiter = Waiter()
-        with self._caller:
-            while connection.unsent and not connection.is_lost and (now := time.monotonic()) < until:
-                connection.lane.wait(waiter, min(until, now + 0.02))
+        while connection.unsent and not connection.is_lost and (now := time.monotonic()) < until:
+            connection.lane.wait(waiter, min(until, now + 0.02))
 
     def _have(self, group: SyncGroup, timeout: float, send: Callable[[SyncConnection], bool], what: str) -> None:
-        with self._caller:
-            why_not = self._pool.find(group, Waiter(), time.monotonic() + timeout, send)
+        why_not = self._caller.use(self._pool.find, group, Waiter(), time.monotonic() + timeout, send)
         if why_not == CLOSED:
             raise RpcClosedError(CLOSED)
         if why_not:

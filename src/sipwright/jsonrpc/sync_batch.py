@@ -81,8 +81,7 @@ class SyncBatch:
         self._is_sent = True
         if not self._messages:
             return []
-        with self._caller:
-            self._run()
+        self._caller.use(self._run)
         return [_outcome(call) for call in self._calls]
 
     def _run(self) -> None:

@@ -18,8 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
-from types import TracebackType
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from msgspec import UNSET
 
@@ -31,6 +30,8 @@ from sipwright.jsonrpc.sync_connection import SyncConnection
 from sipwright.jsonrpc.sync_pool import Servers, Settings, SyncPool
 from sipwright.jsonrpc.sync_servers import Rules, SyncGroup
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Send = Callable[[SyncConnection], bool]
 
 MAX_DOUBLINGS: Final = 5
@@ -69,21 +70,27 @@ class SyncCaller:
 
     # Use by threads
 
-    def __enter__(self) -> None:
-        """Begin to use the client in this thread."""
-        if get_ident() == self.pool.main_thread:
-            if self._is_main_busy:
-                raise RuntimeError(REENTERED)
-            self._is_main_busy = True
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if get_ident() == self.pool.main_thread:
-            self._is_main_busy = False
-        if kind is not None:
-            with self.pool.lock:
-                self.pool.lane().mend()
+    def use(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do something with the client in this thread, and mend what an exception in between may have left."""
+        is_main = get_ident() == self.pool.main_thread
+        if is_main and self._is_main_busy:
+            raise RuntimeError(REENTERED)
+        is_done = False
+        try:
+            if is_main:
+                self._is_main_busy = True
+            value = work(*args, **kwargs)
+            is_done = True
+            return value
+        finally:
+            # Before anything is called: signal handlers run between calls.
+            if is_main:
+                self._is_main_busy = False
+            if not is_done:
+                with self.pool.lock:
+                    self.pool.mend(is_main)
+            if self.pool.is_closed:
+                self.close()
 
     @property
     def is_reentered(self) -> bool:
@@ -108,6 +115,9 @@ class SyncCaller:
             while True:
                 lane.wait(waiter, min(deadline, part_until, hedge_at))
                 waiter.is_woken = False
+                if pool.is_closed:
+                    # By a signal handler, which could do no more than that.
+                    self.close()
                 if not waiter.left:
                     return
                 now = clock()
@@ -172,7 +182,7 @@ class SyncCaller:
             call.delays += 1
             self.pool.lane().wait(call.waiter, min(deadline, self.pool.clock() + pause))
             call.asked.clear()
-            call.is_due = True
+            call.is_due = call.waiter.is_woken = True
         else:
             with self.pool.lock:
                 self._end_kept(call, f"{call.lost}; no other server can be asked: {why_not}")
@@ -329,6 +339,13 @@ class SyncCaller:
             for call in list(self.in_flight):
                 # Those that wait for a server, or for their next try.
                 self.end(call, FAILURE, CLOSED)
+
+    def close_from_handler(self) -> None:
+        """Have the call that a signal handler has interrupted close all; without the lock, which it may have."""
+        self.pool.is_closed = True
+        lane = self.pool.lanes.get(True)
+        if lane is not None:
+            lane.interrupt()
 
     def _linger(self) -> None:
         """Let what was written leave, where the other ends read it."""

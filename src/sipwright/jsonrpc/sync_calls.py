@@ -51,11 +51,12 @@ class SyncRequest:
     """One request on one connection, for a call or (None) as a probe. `start` is where it begins in the stream."""
 
     __slots__ = ("call", "connection", "id", "start")
-    id: int
 
     def __init__(self, call: SyncCall | None, connection: SyncConnection) -> None:
         self.call = call
         self.connection = connection
+        # The peer writes it; there was none as long as it is 0.
+        self.id = 0
         self.start = 0
 
     @property

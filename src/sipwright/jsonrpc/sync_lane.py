@@ -184,6 +184,14 @@ class Lane:
         for sock in (*self._closing, self._bell, self._ear):
             sock.close()
 
+    def interrupt(self) -> None:
+        """Have the thread that waits look around; for signal handlers, which cannot take the lock."""
+        leader = self._leader
+        if leader is not None:
+            leader.is_woken = True
+        with suppress(OSError):
+            self._bell.send(b"!")
+
     def close(self) -> None:
         """Let everything go; the connections are lost already."""
         self._is_closed = True

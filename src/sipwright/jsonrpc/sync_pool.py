@@ -126,6 +126,23 @@ class SyncPool:
             lane = self.lanes[is_main] = Lane(self.lock, self.clock)
             return lane
 
+    def mend(self, is_main: bool) -> None:
+        """Put right what a thread has left half done that was interrupted by an exception of a signal handler."""
+        lane = self.lanes.get(is_main)
+        if lane is None:
+            return
+        lane.mend()
+        if is_main:
+            # What it had begun, nobody goes on with: it is the only thread in its lane.
+            for server in self.servers.values():
+                server.connecting.discard(lane)
+            for group in self.groups.values():
+                for entry in group.names:
+                    entry.asked_by = None if entry.asked_by is lane else entry.asked_by
+                for waiter in [waiter for waiter in group.waiting if waiter.lane is lane]:
+                    del group.waiting[waiter]
+                group.wake_first()
+
     def connections(self) -> list[SyncConnection]:
         """Return the connections that there are."""
         return [connection for lane in self.lanes.values() for connection in lane.connections.values()]
@@ -181,7 +198,7 @@ class SyncPool:
             now = self.clock()
             entry = group.due_name(now)
             if entry is not None:
-                entry.is_asked = True
+                entry.asked_by = lane
                 return entry
             if any(server.is_out for server in group.servers):
                 self._probe(group, lane, now)
@@ -296,7 +313,10 @@ class SyncPool:
         lane.add(connection)
 
     def _lost(self, connection: SyncConnection, why: str) -> None:
-        connection.server.lost(connection, why, self.clock())
+        if self.is_closed:
+            connection.server.connections.pop(connection.lane, None)
+        else:
+            connection.server.lost(connection, why, self.clock())
         self._owner.connection_lost(connection, why)
         self.changed(connection.server)
 
@@ -359,7 +379,7 @@ class SyncPool:
                     self._set_members(group)
                 group.wake_first()
         finally:
-            entry.is_asked = False
+            entry.asked_by = None
 
     def _set_members(self, group: SyncGroup) -> None:
         """Have a group consist of what it was told, with the servers that its names stand for now."""

@@ -182,7 +182,7 @@ class SrvEntry:
     records: list[SrvRecord] | None = None
     due: float = 0.0
     failures: int = 0
-    is_asked: bool = False
+    asked_by: Lane | None = None
     last_failure: str = ""
 
 
@@ -227,8 +227,10 @@ class SyncGroup:
                 if best is None or share < load:
                     best, place, load = server, index, share
             if best is not None:
-                del ring[place]
-                ring.append(best)
+                if lane in best.connections:
+                    # Otherwise it has its turn when it is connected.
+                    del ring[place]
+                    ring.append(best)
                 return best
             if any(server.is_beginning and server.name not in asked for server in ring):
                 # In a moment the better ones are there: a backup is not for the moment of the start.
@@ -259,7 +261,7 @@ class SyncGroup:
 
     def due_name(self, now: float) -> SrvEntry | None:
         """Return an srv name that is to be asked now, by whoever asks first."""
-        return next((entry for entry in self.names if now >= entry.due and not entry.is_asked), None)
+        return next((entry for entry in self.names if now >= entry.due and entry.asked_by is None), None)
 
     @property
     def is_resolving(self) -> bool:
