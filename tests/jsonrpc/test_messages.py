@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw
 
 from sipwright.errors import JsonRpcParseError
 from sipwright.jsonrpc.messages import (
+    NEITHER,
     Message,
     answer_error,
     answer_id,
@@ -208,3 +209,15 @@ def test_parameters_are_an_array_or_an_object() -> None:
     for wrong in ["text", 1, 1.5, True]:
         with pytest.raises(TypeError, match="array or an object"):
             encode_params(wrong)
+
+
+def test_an_error_keeps_its_member_as_json_and_the_result_beside_it() -> None:
+    for members, member, result in [
+        ('"error": {"code": 1, "message": "m"}', b'{"code": 1, "message": "m"}', None),
+        ('"error": "5", "result": [1]', b'"5"', b"[1]"),
+        ('"error": 5, "result": null', b"5", b"null"),
+    ]:
+        error = answer_error(read(f'{{"id": 1, {members}}}'))
+        assert error is not None
+        assert (error.member, error.result) == (member, result)
+    assert answer_error(read('{"id": 1}')) is NEITHER

@@ -67,9 +67,9 @@ class Caller:
     what calls get that do not say otherwise. `max_size` is the largest answer in bytes.
 
     Servers: `policy` is how one of those with the highest priority is chosen, `round_robin` or `least_pending`.
-    `tls` is needed for `tls:` servers, `framing` is the same for all. `reconnect_interval` (seconds),
-    `max_conn_attempts` and `random` are as in `OutgoingEndpoint`. The records of `srv:` names are asked of `resolver`
-    again when they expire, but not before `min_srv_ttl` seconds.
+    `tls` is for `tls:` servers; without it the system's authorities vouch for them. `framing` is the same for all.
+    `reconnect_interval` (seconds), `max_conn_attempts` and `random` are as in `OutgoingEndpoint`. The records of `srv:`
+    names are asked of `resolver` again when they expire, but not before `min_srv_ttl` seconds.
 
     Bounds: `max_pending` is per server: beyond it the server takes no new calls. When none can take a call it fails,
     or with `when_full="wait"` waits its turn, as do calls for a first connection; at most `max_waiting` of each group.
@@ -403,7 +403,7 @@ class Caller:
     def add_server(self, spec: ServerSpec, group: str = "") -> None:
         """Add a server to a group. One that is there gets its priority and weight anew, and is not drained any longer.
 
-        Raises ArgumentError for an unknown group, and for a `tls:` server when the client has no TLS settings.
+        Raises ArgumentError for an unknown group.
         """
         self._pool.add_server(spec, group)
 
