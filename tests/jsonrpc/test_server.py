@@ -657,6 +657,24 @@ def test_exceptions_of_ones_own_are_mapped_to_errors() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("max_concurrent", 0),
+        ("max_connections", -1),
+        ("max_size", 0),
+        ("max_response", 0),
+        ("max_threads", 0),
+        ("auth_timeout", 0.0),
+        ("idle_timeout", -1.0),
+        ("keepalive", 40_000),
+    ],
+)
+def test_an_option_that_lets_nothing_through_is_refused(option: str, value: float) -> None:
+    with pytest.raises(ArgumentError, match=f"{option} is a number above 0.*, not {value}"):
+        Server(**{option: value})  # type: ignore[arg-type]
+
+
 def test_results_are_whatever_msgspec_encodes() -> None:
     class User(msgspec.Struct):
         name: str
@@ -774,6 +792,24 @@ def test_garbage_of_every_kind_harms_nobody_else() -> None:
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("nest", ["[", '{"a":'])
+def test_json_that_nests_too_deeply_is_answered_and_harms_nobody(nest: str) -> None:
+    close = {"[": "]", '{"a":': "}"}[nest]
+
+    async def test(wire: Wire, server: Server) -> None:
+        server.add_method("take", lambda value: value)
+        for depth in (100, 100_000):
+            value = nest * depth + "1" + close * depth
+            wire.send(f'{{"jsonrpc":"2.0","method":"take","params":[{value}],"id":1}}')
+            answer = await wire.receive()
+            assert ("result" in answer) == (depth == 100)
+            if depth > 100:
+                assert answer["error"]["code"] in (-32700, -32602)
+        assert await wire.nothing_comes()
+
+    serve(test)
 
 
 def test_clients_that_never_finish_a_frame_cost_nothing_but_their_connection() -> None:

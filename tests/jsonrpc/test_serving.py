@@ -7,9 +7,6 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import pytest
-
-from sipwright.errors import ArgumentError, RpcAnswerError
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.dispatch import Dispatcher
 from sipwright.jsonrpc.executor import Executor
@@ -234,32 +231,5 @@ def test_a_batch_above_the_limit_is_refused_as_a_whole() -> None:
             "data": "a batch of more than 2 messages",
         }
         assert end.counters() == {"requests": 3, "results": 2, "errors": 1}
-        for wrong in (0, 10_001):
-            with pytest.raises(ArgumentError, match="max_batch is a number from 1 to 10000"):
-                Executor(max_batch=wrong)
-
-    run(main)
-
-
-def test_errors_of_classes_of_ones_own_are_answered_with_their_codes() -> None:
-    class NotThere(LookupError):
-        pass
-
-    async def main() -> None:
-        end = End()
-        end.executor.add_error(LookupError, lambda error: RpcAnswerError(404, "Not found", str(error)))
-
-        def fail(kind: str) -> None:
-            raise {"own": NotThere("a"), "key": KeyError("b"), "other": ValueError("c")}[kind]
-
-        end.dispatcher.add("fail", fail)
-        for number, kind in enumerate(("own", "key", "other")):
-            end.ask("fail", params=f'["{kind}"]', number=number)
-        answers = [answer["error"] for answer in await end.answers(3)]
-        assert answers == [
-            {"code": 404, "message": "Not found", "data": "a"},
-            {"code": 404, "message": "Not found", "data": "'b'"},
-            {"code": -32603, "message": "Internal error"},
-        ]
 
     run(main)

@@ -285,9 +285,6 @@ def test_a_malformed_argument_is_told_when_the_client_is_made() -> None:
         SyncClient("", when_full="drop")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="no framing is named 'x'"):
         SyncClient("", framing="x")
-    for server in ("tls:127.0.0.1:1,1", "srv:_x._tls.example,1"):
-        with pytest.raises(ArgumentError, match="needs TLS settings"):
-            SyncClient(server)
 
 
 def test_it_starts_no_thread_and_leaves_no_file_open(rpc: FakeRpcServer) -> None:

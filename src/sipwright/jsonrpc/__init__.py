@@ -30,10 +30,14 @@ if TYPE_CHECKING:  # what the table below says, for those who do not run it
         StartError,
     )
     from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_address, parse_group, parse_servers
+    from sipwright.jsonrpc.auth import same_token
     from sipwright.jsonrpc.batch import Batch
     from sipwright.jsonrpc.calls import PendingCall
     from sipwright.jsonrpc.client import Client
+    from sipwright.jsonrpc.executor import ServerEvent
     from sipwright.jsonrpc.framing import Framing
+    from sipwright.jsonrpc.middleware import RpcRequest
+    from sipwright.jsonrpc.rpcconnection import RpcConnection
     from sipwright.jsonrpc.server import Server
     from sipwright.jsonrpc.service import Service, methods_of, remote
     from sipwright.jsonrpc.sync import SyncClient
@@ -46,10 +50,14 @@ _FILES = {
         RpcResultError RpcTimeoutError StartError
     """,
     "sipwright.jsonrpc.addresses": "ServerAddress ServerSpec parse_address parse_group parse_servers",
+    "sipwright.jsonrpc.auth": "same_token",
     "sipwright.jsonrpc.batch": "Batch",
     "sipwright.jsonrpc.calls": "PendingCall",
     "sipwright.jsonrpc.client": "Client",
+    "sipwright.jsonrpc.executor": "ServerEvent",
     "sipwright.jsonrpc.framing": "Framing",
+    "sipwright.jsonrpc.middleware": "RpcRequest",
+    "sipwright.jsonrpc.rpcconnection": "RpcConnection",
     "sipwright.jsonrpc.server": "Server",
     "sipwright.jsonrpc.service": "Service methods_of remote",
     "sipwright.jsonrpc.sync": "SyncClient",
@@ -68,12 +76,15 @@ __all__ = [
     "PendingCall",
     "RpcAnswerError",
     "RpcClosedError",
+    "RpcConnection",
     "RpcConnectionError",
     "RpcError",
+    "RpcRequest",
     "RpcResultError",
     "RpcTimeoutError",
     "Server",
     "ServerAddress",
+    "ServerEvent",
     "ServerSpec",
     "Service",
     "StartError",
@@ -85,6 +96,7 @@ __all__ = [
     "parse_group",
     "parse_servers",
     "remote",
+    "same_token",
 ]
 
 

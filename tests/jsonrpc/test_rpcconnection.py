@@ -14,7 +14,7 @@ import pytest
 from sipwright.errors import RpcAnswerError, RpcConnectionError, RpcResultError, RpcTimeoutError
 from sipwright.jsonrpc import remote
 from sipwright.jsonrpc.addresses import ServerAddress
-from sipwright.jsonrpc.remote import RpcConnection, identity_of
+from sipwright.jsonrpc.rpcconnection import RpcConnection, identity_of
 from sipwright.jsonrpc.server import Server
 from tests.jsonrpc.wire import Wire, connect, serve
 

@@ -55,16 +55,15 @@ class RemoteCall:
 class RemoteDeadlines(Deadlines[RemoteCall]):
     """The deadlines of all calls that a server makes to its clients, in one timer of the loop."""
 
-    __slots__ = ("_loop", "_timer")
+    __slots__ = ("_timer",)
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop.time, self._arm_timer, _time_over)
-        self._loop = loop
+    def __init__(self) -> None:
+        super().__init__(_now, self._arm_timer, _time_over)
         self._timer: asyncio.TimerHandle | None = None
 
     def _arm_timer(self, when: float) -> None:
         self.stop()
-        self._timer = self._loop.call_at(when, self.expire)
+        self._timer = asyncio.get_running_loop().call_at(when, self.expire)
 
     def stop(self) -> None:
         """End no more calls."""
@@ -261,6 +260,10 @@ def identity_of(certificate: dict[str, Any]) -> str | None:
     names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
     names += [value for _, value in certificate.get("subjectAltName", ())]
     return names[0] if names else None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _time_over(call: RemoteCall) -> None:
