@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from sipwright.errors import RpcAnswerError, RpcConnectionError, RpcResultError, RpcTimeoutError
-from sipwright.jsonrpc import remote
+from sipwright.jsonrpc import rpcconnection
 from sipwright.jsonrpc.addresses import ServerAddress
 from sipwright.jsonrpc.rpcconnection import RpcConnection, identity_of
 from sipwright.jsonrpc.server import Server
@@ -157,7 +157,7 @@ def test_a_cancelled_function_gives_its_call_up() -> None:
 
 
 def test_only_so_many_calls_to_one_client_are_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "MAX_PENDING", 2)
+    monkeypatch.setattr(rpcconnection, "MAX_PENDING", 2)
 
     async def test(wire: Wire) -> None:
         for number in range(3):

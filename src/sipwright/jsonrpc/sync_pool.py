@@ -350,11 +350,6 @@ class SyncPool:
             server.is_back()
             self.changed(server)
 
-    @property
-    def probing(self) -> int:
-        """How many probes are in flight."""
-        return len(self._probes)
-
     # Names
 
     def _resolve(self, entry: SrvEntry, group: SyncGroup, until: float) -> None:
