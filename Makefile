@@ -57,6 +57,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/transactions.py --suspended 100000
 	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/rpc.py
+	$(BIN)/python benchmarks/rpc.py --in-flight 100000
 	$(BIN)/python benchmarks/shared_tables.py
 
 soak: install

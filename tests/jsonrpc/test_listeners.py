@@ -15,7 +15,7 @@ from sipwright.errors import ArgumentError, StartError
 from sipwright.jsonrpc.addresses import ServerAddress
 from sipwright.jsonrpc.framing import CONTENT_LENGTH, NEWLINE, Framing
 from sipwright.jsonrpc.listeners import address_of, parse_listen
-from sipwright.jsonrpc.rpcconnection import RpcConnection
+from sipwright.jsonrpc.rpc_connection import RpcConnection
 from sipwright.jsonrpc.server import Server
 from sipwright.jsonrpc.tls import Tls
 from tests.jsonrpc.certificates import Certificates

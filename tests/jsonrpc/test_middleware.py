@@ -9,7 +9,7 @@ import pytest
 
 from sipwright.errors import ArgumentError, RpcAnswerError
 from sipwright.jsonrpc.middleware import Next, RpcRequest
-from sipwright.jsonrpc.rpcconnection import RpcConnection
+from sipwright.jsonrpc.rpc_connection import RpcConnection
 from sipwright.jsonrpc.server import Server
 from tests.jsonrpc.wire import Wire, serve
 

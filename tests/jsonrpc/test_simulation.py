@@ -225,13 +225,13 @@ class LongRun:
         """Make the calls, with something else between them now and then."""
         world, chance = self.world, self.random
         while len(world.books) < self.calls:
-            for _ in range(chance.randrange(1, 60)):
+            for _ in range(chance.randrange(1, 40)):
                 self._call()
             if chance.random() < 0.3:
                 self._fault()
-            if chance.random() < 0.1:
+            if chance.random() < 0.2:
                 self._mend()
-            world.net.advance(chance.choice((0.0, 0.0005, 0.002, 0.01, 0.03, 0.1)))
+            world.net.advance(chance.choice((0.0, 0.0005, 0.005, 0.02, 0.1, 0.3)))
             if chance.random() < 0.01:
                 world.check()
 

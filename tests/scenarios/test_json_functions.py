@@ -23,7 +23,9 @@ SETUP = f"""
     $var(j) = '{TEXT}'; $var(r) = "old"; $var(m) = '{{"l":[1],"s":"x","o":{{"a":1}}}}'; $var(empty) = "";
     $var(arr) = "[1]"; $var(num) = 5; $var(unset) = $null; $avp(unset) = $null; $avp(r) = $null;
 """
-TOLD = "r=$var(r) m=$var(m) arr=$var(arr) empty=$var(empty) unset=$var(unset) avp=$avp(r) avu=$avp(unset) num=$var(num)"
+FIELDS = " ".join(f"{name}=$xavp(x=>{name})" for name in "i n e l o f t fa u big neg".split())
+TOLD = "r=$var(r) m=$var(m) arr=$var(arr) empty=$var(empty) unset=$var(unset) avp=$avp(r) avu=$avp(unset)"
+TOLD += f" num=$var(num) {FIELDS} $xavp(x[1]=>i) $xavp(x[2]=>i)"
 
 ALIKE = [
     *(
@@ -82,6 +84,11 @@ ALIKE = [
     'jansson_append("int", "", 1, "$var(empty)")',
     'jansson_append("int", "", 1, "$avp(unset)")',
     *(
+        f"jansson_xdecode('{text}', \"x\")"
+        for text in ('[{"i":1},{"i":2},{"i":3}]', '[1,{"i":2}]', '{"i":1,"l":[],"n":null}', "{}", "[]", "5", "{bad", "")
+    ),
+    'jansson_xencode("x", "$var(r)")',
+    *(
         f'{function}($var(j), "{name}", "$var(r)")'
         for function in ("json_get_field", "json_get_string")
         for name in ("i", "n", "e", "f", "t", "u", "big", "neg", "zz", "o.b", "a.b", "sp ace", "")
@@ -111,6 +118,7 @@ DIFFERENT = {
     # White space between members is free.
     'json_get_field($var(j), "o", "$var(r)")': ('r={ "b": "x" } ', 'r={"b":"x"} '),
     'json_get_string($var(j), "l", "$var(r)")': ('r=[ 1, 2, "x", { "k": [ 7 ] } ] ', 'r=[1,2,"x",{"k":[7]}] '),
+    'jansson_xdecode(\'{"i":1}\', "x") && jansson_xencode("x", "$var(r)")': ('r={"i": 1} ', 'r={"i":1} '),
     # Text behind the first value.
     'json_get_string("{\'a\':1}x", "a", "$var(r)")': ("true r=1 ", "false r=old "),
 }

@@ -21,7 +21,7 @@ import pytest
 
 from sipwright.errors import RpcAnswerError, RpcConnectionError
 from sipwright.jsonrpc import Client, Server
-from sipwright.jsonrpc.rpcconnection import RpcConnection
+from sipwright.jsonrpc.rpc_connection import RpcConnection
 from tests.scenarios.processes import PythonProcess, require_package
 
 pytestmark = pytest.mark.scenario

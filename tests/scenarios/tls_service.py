@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from sipwright.jsonrpc import Server, Tls
-from sipwright.jsonrpc.rpcconnection import RpcConnection
+from sipwright.jsonrpc.rpc_connection import RpcConnection
 
 
 async def main() -> None:

@@ -203,6 +203,7 @@ async def serve(configuration: Configuration, options: Options, log: OpenLog) ->
     server = LoneServer(script.path, worker.services, loop, options.version)
     control = await server.open_control(options.control or script.settings.control, options.runtime_directory)
     try:
+        server.open_streams(script.registry.listens())
         worker.start()
         worker.read()
         _announce(listen, 1)
@@ -210,6 +211,7 @@ async def serve(configuration: Configuration, options: Options, log: OpenLog) ->
         script.registry.mod_destroy(worker.services.shared_store)
     finally:
         control.close()
+        server.close()
 
 
 async def _stop_when_told(worker: Worker, signals: _Signals, drain_timeout: float) -> None:

@@ -131,10 +131,19 @@ class Core:
     def retire(self) -> None:
         """Begin nothing from now on: what is new is handed over."""
         self._receiver.is_retiring = True
+        self._leave(is_replaced=True)
 
     def refuse(self) -> None:
         """Take no new requests from now on: they are answered 503."""
         self.services.admission.stop()
+        self._leave(is_replaced=False)
+
+    def _leave(self, is_replaced: bool) -> None:
+        try:
+            self._script.registry.leave(is_replaced)
+        except Exception:
+            # A module's fault must not keep the worker from leaving.
+            self._log.exception("fault of a module that was told to begin nothing new")
 
     async def stop(self) -> None:
         """End everything that waits: closed RPC connections end it in its error route, the rest is given up."""

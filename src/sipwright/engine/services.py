@@ -10,9 +10,10 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 from sipwright.engine.admission import UNLIMITED, Admission
@@ -23,7 +24,7 @@ from sipwright.engine.run import Runner
 from sipwright.engine.stats import Counters, Statistics
 from sipwright.engine.trace import Trace, Traced, both
 from sipwright.engine.txhost import TransactionHost
-from sipwright.errors import SipParseError
+from sipwright.errors import SipParseError, StartError
 from sipwright.lang.namespace import Route, RouteKind
 from sipwright.script.context import Address, Context, Handling
 from sipwright.script.settings import ListenAddress
@@ -133,6 +134,9 @@ class WorkerServices:
         self.notices = Notices()
         self.post = self.notices.post
         self.follow = self.notices.follow
+        # Set by whoever has opened them, and knows of one.
+        self.streams: Mapping[str, Sequence[socket.socket]] = {}
+        self.private_directory: Callable[[], Path] = _no_directory
         # Set by whoever knows the other workers.
         self.tell_worker: Callable[[int, str, bytes], bool] = _there_is_none
         self._runner: Runner
@@ -435,6 +439,10 @@ class WorkerServices:
             "tm:given_up": table.given_up,
             "tm:suspended": len(self.suspensions),
         }
+
+
+def _no_directory() -> Path:
+    raise StartError("this server has no directory for sockets between its workers")
 
 
 def _there_is_none(_index: int, _name: str, _payload: bytes) -> bool:

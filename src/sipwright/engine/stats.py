@@ -34,8 +34,8 @@ NAMES = {
 # Counters of what there is now; all others only grow.
 GAUGES = frozenset(
     """
-    core:udp_queued janssonrpcc:pending janssonrpcc:resting jsonrpc:pending redis:pending redis:up tm:current tm:live
-    tm:suspended
+    core:udp_queued janssonrpcc:pending janssonrpcc:resting jsonrpc:dialed jsonrpc:pending redis:pending redis:up
+    tm:current tm:live tm:suspended
     """.split()
 )
 

@@ -33,11 +33,12 @@ if TYPE_CHECKING:  # what the table below says, for those who do not run it
     from sipwright.jsonrpc.auth import same_token
     from sipwright.jsonrpc.batch import Batch
     from sipwright.jsonrpc.calls import PendingCall
-    from sipwright.jsonrpc.client import Client
+    from sipwright.jsonrpc.client import Client, ClientEvent
     from sipwright.jsonrpc.executor import ServerEvent
     from sipwright.jsonrpc.framing import Framing
     from sipwright.jsonrpc.middleware import RpcRequest
-    from sipwright.jsonrpc.rpcconnection import RpcConnection
+    from sipwright.jsonrpc.resolve import SrvRecord
+    from sipwright.jsonrpc.rpc_connection import RpcConnection
     from sipwright.jsonrpc.server import Server
     from sipwright.jsonrpc.service import Service, methods_of, remote
     from sipwright.jsonrpc.sync import SyncClient
@@ -53,11 +54,12 @@ _FILES = {
     "sipwright.jsonrpc.auth": "same_token",
     "sipwright.jsonrpc.batch": "Batch",
     "sipwright.jsonrpc.calls": "PendingCall",
-    "sipwright.jsonrpc.client": "Client",
+    "sipwright.jsonrpc.client": "Client ClientEvent",
     "sipwright.jsonrpc.executor": "ServerEvent",
     "sipwright.jsonrpc.framing": "Framing",
     "sipwright.jsonrpc.middleware": "RpcRequest",
-    "sipwright.jsonrpc.rpcconnection": "RpcConnection",
+    "sipwright.jsonrpc.rpc_connection": "RpcConnection",
+    "sipwright.jsonrpc.resolve": "SrvRecord",
     "sipwright.jsonrpc.server": "Server",
     "sipwright.jsonrpc.service": "Service methods_of remote",
     "sipwright.jsonrpc.sync": "SyncClient",
@@ -70,6 +72,7 @@ __all__ = [
     "ArgumentError",
     "Batch",
     "Client",
+    "ClientEvent",
     "Framing",
     "JsonRpcParseError",
     "NetstringParseError",
@@ -87,6 +90,7 @@ __all__ = [
     "ServerEvent",
     "ServerSpec",
     "Service",
+    "SrvRecord",
     "StartError",
     "SyncBatch",
     "SyncClient",

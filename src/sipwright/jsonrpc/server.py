@@ -27,7 +27,7 @@ from sipwright.jsonrpc.limits import Limits
 from sipwright.jsonrpc.listeners import Listener, listen, parse_listen
 from sipwright.jsonrpc.messages import MAX_BATCH, encode_json
 from sipwright.jsonrpc.middleware import Middleware
-from sipwright.jsonrpc.rpcconnection import RemoteDeadlines, RpcConnection
+from sipwright.jsonrpc.rpc_connection import RemoteDeadlines, RpcConnection
 from sipwright.jsonrpc.session import Session, SessionOptions
 from sipwright.jsonrpc.tls import Tls
 

@@ -19,7 +19,7 @@ from sipwright.jsonrpc.executor import Executor, ServerEvent
 from sipwright.jsonrpc.framing import Framing
 from sipwright.jsonrpc.listeners import address_of
 from sipwright.jsonrpc.peer import Peer
-from sipwright.jsonrpc.rpcconnection import RemoteCall, RemoteDeadlines, RpcConnection, answered
+from sipwright.jsonrpc.rpc_connection import RemoteCall, RemoteDeadlines, RpcConnection, answered
 from sipwright.jsonrpc.serving import Serving
 from sipwright.jsonrpc.sockets import keep_alive
 

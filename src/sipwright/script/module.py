@@ -246,8 +246,8 @@ class Module:
 
     Its life: constructed at `loadmodule`; its parameters are set; `mod_init()` once the whole script was read and
     is good (ArgumentError: the configuration makes no sense), before the server has its workers; `child_init(services)`
-    in each worker, with a running event loop; `ready()` in each worker; `destroy()` when the worker ends; and
-    `mod_destroy(shared_store)` when the server ends. `event_routes` names the event routes it may run.
+    in each worker, with a running event loop; `ready()` in each worker; `leave()` and `destroy()` when the worker ends;
+    and `mod_destroy(shared_store)` when the server ends. `event_routes` names the event routes it may run.
     """
 
     name: str = ""
@@ -271,6 +271,19 @@ class Module:
     def child_init(self, services: Services) -> None:
         """Start what needs a running worker. Extend it; the default keeps the services."""
         self.services = services
+
+    def listens(self) -> Sequence[str]:
+        """Return the stream addresses that the module wants to accept on, `tcp:host:port` or `unix:/path`.
+
+        Asked once the configuration is good. The sockets are `services.streams`, the same ones in all workers.
+        """
+        return ()
+
+    def leave(self, is_replaced: bool) -> None:
+        """Begin nothing new that comes from outside: the worker stops, or is replaced by another one.
+
+        What is suspended goes on for a while; `destroy()` comes after that.
+        """
 
     def ready(self) -> None:
         """Do what needs all modules to be started in the worker, such as running routes. No request has come yet."""

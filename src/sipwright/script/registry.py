@@ -86,6 +86,15 @@ class Registry:
         for module in self.modules.values():
             module.ready()
 
+    def listens(self) -> list[str]:
+        """Return the stream addresses that modules want to accept on, each once."""
+        return list(dict.fromkeys(address for module in self.modules.values() for address in module.listens()))
+
+    def leave(self, is_replaced: bool) -> None:
+        """Have every module begin nothing new."""
+        for module in self.modules.values():
+            module.leave(is_replaced)
+
     async def destroy(self) -> None:
         """Let every module go, in the reverse order of loading."""
         for module in reversed(self.modules.values()):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sipwright.lang.namespace import Route, RouteKind
 from sipwright.script.context import Context, Handling
@@ -12,6 +13,9 @@ from sipwright.script.store import Store
 from sipwright.script.suspend import Continuation, Suspension, Wait
 from sipwright.timerqueue import TimerQueue
 from sipwright.transaction.timers import TimerSettings
+
+if TYPE_CHECKING:
+    from socket import socket
 
 
 class Services(Protocol):
@@ -143,6 +147,13 @@ class Services(Protocol):
         It is called for those that there are, before this returns, and for each that is put up, changed or (None)
         taken away.
         """
+
+    @property
+    def streams(self) -> Mapping[str, Sequence[socket]]:
+        """The listening sockets of the addresses that modules want (`Module.listens`); all workers share them."""
+
+    def private_directory(self) -> Path:
+        """Return a directory of this server's own, mode 0700, for sockets between its workers; it goes at the end."""
 
     def suspend(self, suspension: Suspension) -> bool:
         """Suspend the suspension's context, with a transaction, made if there is none.

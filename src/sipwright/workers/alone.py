@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from sipwright.workers.control import Ask
 from sipwright.workers.interface import Interface, Target
 from sipwright.workers.privileges import Identity
 from sipwright.workers.socketfile import open_control
+from sipwright.workers.streams import OpenStreams
 
 
 class LoneServer:
@@ -35,9 +38,28 @@ class LoneServer:
         self._services = services
         self._loop = loop
         self._started = time.monotonic()
+        self._streams = OpenStreams()
+        self._directory: Path | None = None
+        services.private_directory = self._private_directory
         add_worker_commands(services, _do_nothing)
         self._answering = Answering(services, loop)
         self._interface = Interface(self, version)
+
+    def open_streams(self, addresses: Sequence[str]) -> None:
+        """Open the listening sockets that modules want. StartError: one of them cannot be opened."""
+        self._streams.open(addresses, Identity())
+        self._services.streams = self._streams.of(addresses)
+
+    def close(self) -> None:
+        """Close them, and remove the server's own directory."""
+        self._streams.keep(())
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _private_directory(self) -> Path:
+        if self._directory is None:
+            self._directory = Path(tempfile.mkdtemp(prefix="sipwright-"))
+        return self._directory
 
     async def open_control(self, path: str, runtime_directory: Path | None) -> OpenControl:
         """Begin to serve: at a path, at the default for an empty text, nowhere for `none`. StartError: it cannot be."""

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from sipwright.engine.worker import Worker
-from sipwright.errors import SipwrightError
+from sipwright.errors import SipwrightError, StartError
 from sipwright.script.loader import Script
 from sipwright.script.settings import ListenAddress
 from sipwright.workers.answering import Answering, add_worker_commands
@@ -40,7 +40,7 @@ from sipwright.workers.log import LogSettings, OpenLog, open_log
 from sipwright.workers.peering import Handover, Inlet, Outlet
 from sipwright.workers.rounds import Outcome
 from sipwright.workers.scoreboard import Scoreboard
-from sipwright.workers.shared import SharedStores
+from sipwright.workers.shared import SharedStores, make_directory
 from sipwright.workers.steering import Steering
 
 logger = logging.getLogger("sipwright")
@@ -61,7 +61,8 @@ class Plan:
     the index come in, `peers` where those for other indices go. `heir` leads to a later successor; `predecessors` are
     the ways from the workers of this index that are being replaced, by process id, the oldest first: the last of them
     gives to this one. Without any the worker reads the sockets itself. `place` is the worker's place on the scoreboard,
-    `store_path` the directory of the stores that all workers share, `notices` those that workers have put up.
+    `store_path` the directory of the stores that all workers share, `notices` those that workers have put up, `streams`
+    the listening sockets that modules want.
     """
 
     script: Script
@@ -78,6 +79,7 @@ class Plan:
     place: int
     store_path: Path
     notices: Mapping[str, bytes]
+    streams: Mapping[str, Sequence[socket.socket]]
 
 
 def run_worker(plan: Plan, control: socket.socket) -> int:
@@ -160,6 +162,8 @@ class _Child(asyncio.Protocol):
             worker.core.hand_over(self._handover)
         worker.services.tell_worker = self._handover.tell
         worker.services.notices.send = self._post
+        worker.services.streams = plan.streams
+        worker.services.private_directory = self._private_directory
         self._answering = Answering(worker.services, loop)
 
     def start(self) -> None:
@@ -209,6 +213,13 @@ class _Child(asyncio.Protocol):
             self._handover.heir = Outlet(self._plan.heir, self._loop)
             self.worker.core.hand_over(self._handover)
             self._ending = self._loop.create_task(self._retire(command.drain_timeout))
+
+    def _private_directory(self) -> Path:
+        try:
+            make_directory(self._plan.store_path)
+        except OSError as error:
+            raise StartError(f"the directory {self._plan.store_path} cannot be used: {error}") from error
+        return self._plan.store_path
 
     def _answer(self, number: int, outcome: Outcome) -> None:
         self.tell(Answer(number, outcome.result, outcome.fault))

@@ -77,7 +77,7 @@ class SharedStores:
             self._env = None
 
     def _open_environment(self) -> Environment:
-        is_new = _make_directory(self._path)
+        is_new = make_directory(self._path)
         limit = self._limit(is_new)
         with (self._path / "opening").open("w") as guard:
             # One at a time: nobody may see a lock file that is not complete.
@@ -168,7 +168,7 @@ def _is_open(lock_file: Path) -> bool:
     return False
 
 
-def _make_directory(path: Path) -> bool:
+def make_directory(path: Path) -> bool:
     """Make the directory; False when it was there. PermissionError: it is not ours, or open to others."""
     try:
         path.mkdir(mode=0o700)

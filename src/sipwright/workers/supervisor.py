@@ -57,6 +57,7 @@ from sipwright.workers.silence import Silence
 from sipwright.workers.slots import Slot
 from sipwright.workers.socketfile import SocketFile, open_control
 from sipwright.workers.steering import Steering
+from sipwright.workers.streams import OpenStreams
 from sipwright.workers.supervised import SupervisedServer
 
 logger = logging.getLogger("sipwright")
@@ -116,6 +117,7 @@ class Supervisor:
         self._board = Board(self._number)
         self._store_path = new_store_path()
         self._notices = Noticeboard()
+        self._streams = OpenStreams()
         self._control: SocketFile | None = None
         server = SupervisedServer(
             self._slots,
@@ -140,6 +142,7 @@ class Supervisor:
                 make_runtime_directory(directory, identity)
             for index, sockets in enumerate(self._open_sockets()):
                 self._slots.append(Slot(index, sockets))
+            self._streams.open(self._current.script.registry.listens(), identity)
             if self._number > 1 and self._options.steering == "kernel":
                 self._steering.attach(self._slots[0].sockets)
             # Whoever reads the pid file may send signals.
@@ -171,6 +174,7 @@ class Supervisor:
             # Only when something went wrong here.
             process.kill()
         self._clients.close()
+        self._streams.keep(())
         self._selector.close()
         for thing in (self._wakeup, self._wakeup_writer):
             thing.close()
@@ -279,6 +283,7 @@ class Supervisor:
             place=process.place,
             store_path=self._store_path,
             notices=self._notices.seen_by(process.generation),
+            streams=self._streams.of(configuration.script.registry.listens()),
         )
         process.fork(lambda control: run_worker(plan, control), list(self._not_for(slot, process)))
         slot.chain.append(process)
@@ -291,6 +296,7 @@ class Supervisor:
         yield self._wakeup
         yield self._wakeup_writer
         yield from self._clients.sockets()
+        yield from self._streams.others((self._next or self._current).script.registry.listens())
         yield process.heir[1]
         for other in self._slots:
             if other is slot:
@@ -483,6 +489,8 @@ class Supervisor:
         try:
             configuration = self._load()
             self._keep_what_stays(configuration)
+            # With what is left of the privileges: an address that takes more needs a restart.
+            self._streams.open(configuration.script.registry.listens(), Identity())
         except SipwrightError as error:
             logger.error("the script was not reloaded, nothing has changed:\n%s", error)
             self._reload_is_over(f"\n{error}")
@@ -542,6 +550,7 @@ class Supervisor:
 
     def _reload_is_over(self, wrong: str | None) -> None:
         self._notifier.ready(self._status())
+        self._streams.keep(self._current.script.registry.listens())
         self._tell_waiters(wrong)
         if self._reload_again:
             self._reload_again = False
@@ -567,6 +576,8 @@ class Supervisor:
         self._tell_waiters("the server is stopping")
         self._notifier.stopping()
         logger.info("stopping")
+        # Nobody accepts there any more: who connects shall know it.
+        self._streams.keep(())
         drain_timeout = self._current.script.settings.drain_timeout / 1000
         for process in self._processes.values():
             process.state = "stopping"

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import os
+import pty
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -115,8 +120,6 @@ class HalfDone:
 
 
 def test_the_progress_bar_is_drawn_on_a_terminal_and_wiped_away() -> None:
-    import asyncio
-
     async def draw() -> str:
         terminal = Terminal()
         with progress_bar(HalfDone(), terminal):  # type: ignore[arg-type]
@@ -126,6 +129,20 @@ def test_the_progress_bar_is_drawn_on_a_terminal_and_wiped_away() -> None:
     text = asyncio.run(draw())
     assert text.startswith("\r[###############...............]  50%  1,234 calls")
     assert text.endswith("\r\033[K")
+
+
+def test_progress_is_shown_on_a_terminal_and_the_figures_go_to_stdout(rpc: FakeRpcServer) -> None:
+    rpc.on("get", result(1))
+    words = [sys.executable, "-m", "sipwright", "rpc", "bench", rpc.address, "get", "--seconds", "0.5", "--json"]
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=terminal) as process:
+        os.close(terminal)
+        out, _ = process.communicate(timeout=20)
+    shown = os.read(controller, 65536).decode()
+    os.close(controller)
+    assert json.loads(out)["results"] > 0
+    assert re.search(r"\r\[#*\.+\] +\d+%  [\d,]+ calls", shown)
+    assert shown.endswith("\r\033[K")
 
 
 @pytest.mark.parametrize(

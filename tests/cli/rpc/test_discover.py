@@ -29,12 +29,14 @@ def test_discover_shows_the_functions_of_a_served_file(
 ) -> None:
     path = tmp_path / "functions.py"
     path.write_text(
+        "__version__ = '2.1'\n"
         "def add(a: int, b: int = 1) -> int:\n    '''Add two numbers.'''\n    return a + b\n"
         "async def names(prefix: str) -> list[str]: return []\n"
     )
     process = start("rpc", "serve", str(path), "--listen", "127.0.0.1:0")
     address = process.wait_for(r"ready on (\S+):")[1]
     text = command("rpc", "discover", address).out
+    assert text.startswith("functions 2.1\n\n")
     assert "add(a: integer, b: integer = 1) -> integer\n    Add two numbers.\n" in text
     assert "names(prefix: string) -> array of string\n" in text
 

@@ -285,12 +285,48 @@ def test_a_socket_says_how_patient_it_is() -> None:
         net.cut(net.local, backend.host)
         before = net.loop.time()
         writing[1].write(b"one\n")
-        for (reader, writer), patience in ((writing, 20.0), (idle, 30.0)):
+        for (reader, writer), patience in ((writing, 20.0), (idle, 85.0)):
             with pytest.raises(TimeoutError):
                 await reader.readline()
             assert net.loop.time() - before == pytest.approx(patience)
             writer.close()
         assert writing[1].get_extra_info("socket").fileno() == -1
+
+    run(test)
+
+
+def test_a_socket_of_the_simulation_keeps_its_options() -> None:
+    async def test(net: SimNetwork, backend: Backend) -> None:
+        async with connected() as (reader, writer):
+            sock = writer.get_extra_info("socket")
+            assert sock.getsockname() == writer.get_extra_info("sockname")
+            assert sock.getpeername() == ("10.0.0.2", 7)
+            assert (sock.family, sock.proto, sock.fileno()) == (socket.AF_INET, socket.IPPROTO_TCP, -1)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 7200
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3)):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            net.cut(net.local, backend.host)
+            before = net.loop.time()
+            with pytest.raises(TimeoutError):
+                await reader.readline()
+            assert net.loop.time() - before == pytest.approx(120.0)
+
+    run(test)
+
+
+def test_services_have_records_that_change() -> None:
+    async def test(net: SimNetwork, backend: Backend) -> None:
+        with pytest.raises(OSError, match="does not exist"):
+            await net.resolve_srv("_rpc._tcp.example.org")
+        net.add_srv("_RPC._tcp.example.org", (10, 5, 7, "backend"), (20, 0, 7, "other"), ttl=7)
+        records, ttl = await net.resolve_srv("_rpc._tcp.example.org")
+        assert ([record.target for record in records], ttl) == (["backend", "other"], 7)
+        net.add_srv("_rpc._tcp.example.org")
+        assert await net.resolve_srv("_rpc._tcp.example.org") == ([], 60.0)
+        net.remove_srv("_rpc._tcp.example.org")
+        with pytest.raises(OSError, match="does not exist"):
+            await net.resolve_srv("_rpc._tcp.example.org")
 
     run(test)
 

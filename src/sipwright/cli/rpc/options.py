@@ -49,7 +49,7 @@ def add_client_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_client_tls_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what says whom to trust, and who we are, in TLS."""
-    tls = parser.add_argument_group("for tls:")
+    tls = parser.add_argument_group("TLS")
     tls.add_argument("--cafile", metavar="FILE", help="whose signature the service has to have (default: the system's)")
     tls.add_argument("--cert", metavar="FILE", help="our own certificate, if the service asks for one")
     tls.add_argument("--key", metavar="FILE", help="the key of --cert, if it is not in the same file")

@@ -49,7 +49,7 @@ def add_arguments(actions: Any) -> None:
     parser.add_argument("--replay", metavar="FILE", help="answer from this file, in the service's place")
     parser.add_argument("--delays", action="store_true", help="with --replay: answer as late as the service did")
     add_framing_argument(parser, default=None)
-    listen = parser.add_argument_group("for --listen tls:")
+    listen = parser.add_argument_group("TLS of --listen")
     listen.add_argument("--listen-cert", metavar="FILE", help="the certificate")
     listen.add_argument("--listen-key", metavar="FILE", help="its key, if it is not in the same file")
     listen.add_argument("--listen-cafile", metavar="FILE", help="whose signature certificates of clients have to have")

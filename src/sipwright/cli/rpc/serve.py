@@ -46,7 +46,7 @@ def add_arguments(actions: Any) -> None:
     )
     parser.add_argument("--token", metavar="TOKEN", help="let only clients in that show this token (rpc.auth)")
     add_framing_argument(parser)
-    tls = parser.add_argument_group("for --listen tls:")
+    tls = parser.add_argument_group("TLS")
     tls.add_argument("--cert", metavar="FILE", help="the certificate")
     tls.add_argument("--key", metavar="FILE", help="its key, if it is not in the same file")
     tls.add_argument("--cafile", metavar="FILE", help="let only clients in that have a certificate of this authority")
@@ -83,16 +83,20 @@ async def serve_functions(options: argparse.Namespace) -> int:
     if options.echo == (options.file is not None):
         raise CommandError("name either a FILE.py with functions to serve, or --echo")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    server = Server(framing=options.framing, tls=_tls(options, addresses), auth=options.token)
+    tls = _tls(options, addresses)
     if options.echo:
+        server = Server(framing=options.framing, tls=tls, auth=options.token)
         server.dispatcher = EchoDispatcher()
         names = "echo of every method"
     else:
-        functions = public_functions(load_file(Path(options.file)))
+        module = load_file(Path(options.file))
+        functions = public_functions(module)
         if not functions:
             raise CommandError(
                 f"{options.file} has no public functions: those that it defines itself, without a leading _"
             )
+        version = str(getattr(module, "__version__", "1.0.0"))
+        server = Server(framing=options.framing, tls=tls, auth=options.token, title=module.__name__, version=version)
         for name, function in functions.items():
             server.add_method(name, function)
         names = ", ".join(functions)

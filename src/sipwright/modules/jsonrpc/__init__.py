@@ -8,20 +8,25 @@ several calls at once to `parallel`.
 
 from __future__ import annotations
 
+import re
+import ssl
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sipwright.errors import ArgumentError, JsonParseError
 from sipwright.jsonrpc.addresses import ServerSpec, parse_group, parse_servers
 from sipwright.jsonrpc.framing import FRAMINGS
+from sipwright.jsonrpc.listeners import parse_listen
 from sipwright.jsonrpc.tls import Tls
 from sipwright.jsonrpc.turns import POLICIES
 from sipwright.lang.namespace import Route, Variable
 from sipwright.modules.jsonrpc.commands import ServerCommands
+from sipwright.modules.jsonrpc.door import DialedServers, Door
 from sipwright.modules.jsonrpc.options import NO_OPTIONS, CallOptions, Options
 from sipwright.modules.jsonrpc.outcomes import LAST, keep, outcome_text, reader
 from sipwright.modules.jsonrpc.parallel import Calls, NamedCall, ParallelSuspension
+from sipwright.modules.jsonrpc.tokens import Tokens
 from sipwright.script.context import Context
 from sipwright.script.kinds import RouteName, Str, WritableVariable
 from sipwright.script.module import Module, Param, VariableUse, function, pvar_factory
@@ -59,6 +64,20 @@ def _take_servers(_module: Jsonrpc, text: str) -> None:
     parse_servers(text)
 
 
+def _take_listen(module: Jsonrpc, text: str) -> None:
+    for match in re.finditer(r"\S+", text):
+        try:
+            parse_listen(match[0])
+        except ArgumentError as error:
+            raise ArgumentError(error.message, match.start() + (error.offset or 0)) from None
+        if match[0] not in module.addresses:
+            module.addresses.append(match[0])
+
+
+def _take_token(module: Jsonrpc, text: str) -> None:
+    module.tokens.add(text)
+
+
 def _take_group(module: Jsonrpc, text: str) -> None:
     name, servers = parse_group(text)
     module.groups[name] = servers
@@ -82,6 +101,14 @@ class Jsonrpc(Module):
     max_conn_attempts = Param(int, -1, minimum=-1, doc="-1 for ever, 0 none, N a budget reset by a success")
     reconnect_interval = Param(int, 3000, minimum=1, doc="milliseconds, doubled up to 30 s, with jitter")
     max_pending = Param(int, 10_000, minimum=1, doc="calls in flight per server")
+    listen = Param(str, "", parse=_take_listen, doc='where services dial in, "tcp:host:port tls:host:port unix:/path"')
+    token = Param(str, "", parse=_take_token, doc='who may dial in, "group=token" or "group=file:/path"; repeatable')
+    dial_priority = Param(int, 1, doc="priority of services that have dialled in")
+    serve_timeout = Param(int, 5000, minimum=1, doc="milliseconds that a service has to say rpc.serve")
+    max_dialed = Param(int, 1000, minimum=1, doc="connections of services that have dialled in, of each worker")
+    listen_certificate = Param(str, "", doc="file of the certificate of tls: addresses in listen")
+    listen_private_key = Param(str, "", doc="file of its key, where that is another one")
+    listen_ca_list = Param(str, "", doc="file of the authorities that sign services' certificates; none: not asked for")
     params_mode = Param(str, "lenient", choices=("lenient", "strict"), doc="how params are read")
     policy = Param(str, "round_robin", choices=POLICIES, doc="which server of the highest priority gets a call")
     when_full = Param(str, "refuse", choices=("refuse", "wait"), doc="calls beyond max_pending fail, or wait")
@@ -120,13 +147,21 @@ class Jsonrpc(Module):
         super().__init__(require)
         self.groups: dict[str, list[ServerSpec]] = {}
         self.retry_ranges: tuple[range, ...] = ()
+        self.addresses: list[str] = []
+        self.tokens = Tokens()
         self._tls: Tls | None = None
+        self._listen_tls: Tls | None = None
+        self._methods: dict[str, Callable[..., Any]] = {}
+        self._door: Door | None = None
+        self._dialed_servers: DialedServers | None = None
         self._keeps_outcome = False
         self._client: Any = None
 
     def mod_init(self) -> None:
         """Check that there are servers, and the files of TLS."""
-        if "servers" not in self.__dict__:
+        if self.addresses:
+            self._check_listening()
+        elif "servers" not in self.__dict__:
             raise ArgumentError('jsonrpc: the parameter "servers" is required, for example "localhost:9999,1"')
         try:
             self._tls = Tls(
@@ -138,6 +173,45 @@ class Jsonrpc(Module):
             )
         except ArgumentError as error:
             raise ArgumentError(f"jsonrpc: TLS: {error.message}") from None
+
+    def _check_listening(self) -> None:
+        """Check what services need to dial in, and have their groups."""
+        if not self.tokens.groups:
+            raise ArgumentError(
+                'jsonrpc: "listen" needs to know who may dial in: modparam("jsonrpc", "token", "group=token")'
+            )
+        for group in self.tokens.groups:
+            if group:
+                self.groups.setdefault(group, [])
+        if any(parse_listen(address).kind == "tls" for address in self.addresses):
+            if not self.listen_certificate:
+                raise ArgumentError('jsonrpc: a tls: address in "listen" needs "listen_certificate"')
+            try:
+                self._listen_tls = Tls(
+                    certfile=self.listen_certificate,
+                    keyfile=self.listen_private_key or None,
+                    cafile=self.listen_ca_list or None,
+                    verify=None if self.listen_ca_list else False,
+                )
+                self._listen_tls.server_context()
+            except ArgumentError as error:
+                raise ArgumentError(f"jsonrpc: TLS of listen: {error.message}") from None
+
+    def listens(self) -> list[str]:
+        """Return where services dial in."""
+        return self.addresses
+
+    def add_method(self, name: str, method: Callable[..., Any]) -> None:
+        """Let services that have dialled in call a method; for other modules, in their `child_init`.
+
+        It gets the params by position or by name, and returns what JSON can say, or a coroutine; RpcAnswerError is an
+        error answer.
+        """
+        if name in self._methods or name.startswith("rpc."):
+            raise ArgumentError(f"there is a method '{name}' already")
+        self._methods[name] = method
+        if self._door is not None:
+            self._door.dispatcher.add(name, method)
 
     def child_init(self, services: Services) -> None:
         """Start the client of this worker; it connects on its own and never holds anything up."""
@@ -166,6 +240,8 @@ class Jsonrpc(Module):
         )
         self._client.start()
         ServerCommands(services, self._client, {"": parse_servers(self.servers), **self.groups})
+        if services.streams and self.addresses:
+            self._open_door(services)
         services.add_statistics(self._statistics)
         self._suspend = services.suspend
         self._resume = services.resume
@@ -174,10 +250,49 @@ class Jsonrpc(Module):
         self._retry = self.retry
         self._strict = self.params_mode == "strict"
 
+    def ready(self) -> None:
+        """Let services dial in."""
+        if self._door is not None:
+            streams = self.services.streams
+            self._door.open([(end, self._context_of(text)) for text in self.addresses for end in streams.get(text, ())])
+
+    def _context_of(self, address: str) -> ssl.SSLContext | None:
+        if self._listen_tls is None or parse_listen(address).kind != "tls":
+            return None
+        return self._listen_tls.server_context()
+
+    def _open_door(self, services: Services) -> None:
+        self._dialed_servers = DialedServers(services, self._client)
+        self._door = Door(
+            services,
+            self.tokens,
+            methods=self._methods,
+            directory=services.private_directory(),
+            priority=self.dial_priority,
+            serve_timeout=self.serve_timeout / 1000,
+            max_services=self.max_dialed,
+            max_pending=self.max_pending,
+            framing=self.framing,
+            cancel_method=self.cancel_method or None,
+        )
+        door = self._door
+        doc = "List the services that have dialled in, in each worker."
+        services.add_command("jsonrpc.dialed", lambda _: door.describe(), doc, params=[])
+
+    def leave(self, is_replaced: bool) -> None:
+        """Let no more services dial in here."""
+        if self._door is not None:
+            self._door.leave(is_replaced)
+
     async def destroy(self) -> None:
         """Close the connections: what is pending ends as a failure, in its error route."""
+        if self._dialed_servers is not None:
+            self._dialed_servers.close()
         if self._client is not None:
             await self._client.close()
+        if self._door is not None:
+            # Other workers may still ask the services that are connected here.
+            await self._door.close()
 
     # ---- script functions
 
@@ -373,7 +488,10 @@ class Jsonrpc(Module):
         return -1
 
     def _statistics(self) -> dict[str, int]:
-        return {f"jsonrpc:{name}": value for name, value in self._client.counters().items()}
+        counters = self._client.counters()
+        if self._door is not None:
+            counters |= self._door.counters()
+        return {f"jsonrpc:{name}": value for name, value in counters.items()}
 
 
 _IN_PLACE = {"ok": 1, "error": -1, "timeout": -2, "failure": -3}

@@ -113,6 +113,7 @@ class Flow:
         "back",
         "flying",
         "flying_size",
+        "is_refused",
         "left",
         "link",
         "sink",
@@ -138,6 +139,8 @@ class Flow:
         self.unread = 0
         # Bytes that have arrived while the way back was stuck: their source does not know.
         self.unacknowledged = 0
+        # Bytes have come to an end that is gone, and its host has said so.
+        self.is_refused = False
         # So many bytes until the connection breaks.
         self.left: int | None = None
         self._medium = medium
@@ -252,7 +255,8 @@ class Flow:
         if piece is Mark.BREAK:
             sink.connection.reset()
         elif sink.is_finished:
-            if isinstance(piece, bytes) and not self.source.is_finished:
+            if isinstance(piece, bytes) and not (self.source.is_finished or self.is_refused):
+                self.is_refused = True
                 # Nobody has this connection here (any more).
                 self.back.send(Mark.RST)
         else:

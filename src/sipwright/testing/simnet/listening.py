@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from sipwright.testing.simnet.sockets import SimSocket
 
 
 class SimServer(asyncio.AbstractServer):
@@ -90,29 +91,3 @@ class SimServer(asyncio.AbstractServer):
     def _look(self) -> None:
         if self._is_closed and not self._transports:
             self._closed.set()
-
-
-class SimSocket:
-    """What programs ask of a listening socket."""
-
-    __slots__ = ("_name", "family", "type")
-
-    def __init__(self, name: Any) -> None:
-        self._name = name
-        self.family = family_of(name)
-        self.type = socket.SOCK_STREAM
-
-    def getsockname(self) -> Any:
-        """Return the address."""
-        return self._name
-
-    def fileno(self) -> int:
-        """Return that there is no file descriptor."""
-        return -1
-
-
-def family_of(address: Any) -> socket.AddressFamily:
-    """Return the family of an address as sockets have it."""
-    if isinstance(address, (str, bytes)):
-        return socket.AF_UNIX
-    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET

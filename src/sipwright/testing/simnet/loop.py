@@ -37,7 +37,7 @@ class Fabric(Protocol):
     async def resolve(self, host: str | None, port: int, family: int, flags: int) -> list[AddressInfo]:
         """Return the addresses of a name. Raises socket.gaierror."""
 
-    async def connect(self, address: Any, sock: socket.socket | None) -> SimTransport:
+    async def connect(self, address: Any) -> SimTransport:
         """Return this end of a new connection to (address, port, ...), or to the path of a Unix socket.
 
         Raises OSError.
@@ -115,7 +115,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect a socket in the simulation. Outside of it the socket is never connected: it is a token."""
-        transport = await self._fabric.connect(address, sock)
+        transport = await self._fabric.connect(address)
         # Who drops the socket instead of giving it to create_connection has closed the connection.
         dropped = finalize(sock, transport.abort)
         dropped.atexit = False
@@ -158,14 +158,14 @@ class SimLoop(asyncio.BaseEventLoop):
             return await self.create_connection(
                 protocol_factory, ssl=ssl, sock=sock, server_hostname=server_hostname, **options
             )
-        transport = await self._fabric.connect(os.fspath(path), None)
+        transport = await self._fabric.connect(os.fspath(path))
         return await self._attach(transport, protocol_factory, ssl or None, server_hostname, None, options)
 
     async def _connect_first(self, addresses: Sequence[AddressInfo]) -> SimTransport:
         failures: list[OSError] = []
         for address in addresses:
             try:
-                return await self._fabric.connect(address[4], None)
+                return await self._fabric.connect(address[4])
             except OSError as error:
                 failures.append(error)
         raise failures[0]

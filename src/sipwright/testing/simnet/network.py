@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from sipwright.jsonrpc.resolve import SrvRecord
 from sipwright.testing.simnet.connection import SimConnection
 from sipwright.testing.simnet.flow import Event, Link, Node
-from sipwright.testing.simnet.listening import SimServer, family_of
+from sipwright.testing.simnet.listening import SimServer
 from sipwright.testing.simnet.loop import AddressInfo, SimLoop
+from sipwright.testing.simnet.sockets import family_of
 from sipwright.testing.simnet.transport import Side, SimTransport
 
 # Seconds between the attempts of TCP to connect to somebody who is silent (Linux, tcp_syn_retries = 6).
@@ -180,6 +182,7 @@ class SimNetwork:
         self.names: dict[str, list[str]] = {}
         self.loop = SimLoop(self)
         self._hosts: dict[str, SimHost] = {}
+        self._services: dict[str, tuple[list[SrvRecord], float]] = {}
         self._links: dict[tuple[SimHost, SimHost], Link] = {}
         self._connections: dict[int, SimConnection] = {}
         self._last_connection = 0
@@ -198,6 +201,17 @@ class SimNetwork:
         self._hosts[name] = host
         self.names[name] = list(host.addresses)
         return host
+
+    def add_srv(self, name: str, *records: tuple[int, int, int, str], ttl: float = 60.0) -> None:
+        """Set the SRV records of a name: (priority, weight, port, target) each; none is a service that is not offered.
+
+        The network is the resolver: `Client("srv:_rpc._tcp.example.org,1", resolver=net)`.
+        """
+        self._services[name.lower()] = [SrvRecord(*record) for record in records], ttl
+
+    def remove_srv(self, name: str) -> None:
+        """Forget a name: questions for it fail."""
+        self._services.pop(name.lower(), None)
 
     def link(self, source: SimHost, sink: SimHost) -> Link:
         """Return one direction of the way between two hosts, to set its latency, its cutting and its faults."""
@@ -282,7 +296,15 @@ class SimNetwork:
     ) -> None:
         self.close()
 
-    # What the loop asks for
+    # What programs and the loop ask for
+
+    async def resolve_srv(self, name: str, /) -> tuple[list[SrvRecord], float]:
+        """Return the SRV records of a name and the seconds for which they hold. Raises OSError."""
+        await self._ask()
+        if name.lower() not in self._services:
+            raise OSError(f"no SRV records of {name}: the name does not exist")
+        records, ttl = self._services[name.lower()]
+        return list(records), ttl
 
     async def resolve(self, host: str | None, port: int, family: int, flags: int) -> list[AddressInfo]:
         """Return the addresses of a name."""
@@ -291,10 +313,9 @@ class SimNetwork:
         elif _is_address(host):
             found = [host]
         else:
-            here, name = self._here(), host.lower().removesuffix(".")
-            # The question and the answer of a name server next door.
-            least, most = self.link(here, here).latency if name == "localhost" else self.latency
-            await asyncio.sleep(2 * (least + (most - least) * self.random.random()))
+            name = host.lower().removesuffix(".")
+            if name != "localhost":
+                await self._ask()
             found = self.names.get(name, [])
         infos = [_info(address, port) for address in found]
         infos = [info for info in infos if family in (0, info[0])]
@@ -302,7 +323,7 @@ class SimNetwork:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return infos
 
-    async def connect(self, address: Any, sock: socket.socket | None) -> SimTransport:
+    async def connect(self, address: Any) -> SimTransport:
         """Connect from the present host."""
         here = self._here()
         there = here if isinstance(address, str) else self._host_of(here, address[0])
@@ -317,7 +338,6 @@ class SimNetwork:
                     await self._pass(back)
                     raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
                 connection = self._connection(here, there, address, listener.context)
-                _set_patience(connection.client_end, sock)
                 there.accept(listener, connection)
                 try:
                     await self._pass(back)
@@ -393,6 +413,11 @@ class SimNetwork:
             self._last_port = FIRST_PORT
         return self._last_port
 
+    async def _ask(self) -> None:
+        """Wait for an answer of a name server next door."""
+        least, most = self.latency
+        await asyncio.sleep(2 * (least + (most - least) * self.random.random()))
+
     async def _pass(self, link: Link) -> None:
         least, most = link.latency
         await asyncio.sleep(least + (most - least) * self.random.random())
@@ -418,18 +443,3 @@ def _info(address: str, port: int) -> AddressInfo:
 
 def _of_family(addresses: Sequence[str], like: str) -> str:
     return next((address for address in addresses if (":" in address) == (":" in like)), addresses[0])
-
-
-def _set_patience(end: SimTransport, sock: socket.socket | None) -> None:
-    """Give up when the socket's options say so; without any, as Linux does."""
-    if sock is None or sock.family == socket.AF_UNIX:
-        return
-    timeout = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
-    if timeout:
-        end.patience = timeout / 1000
-    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
-        idle, interval, count = (
-            sock.getsockopt(socket.IPPROTO_TCP, option)
-            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-        )
-        end.keepalive = idle + (timeout / 1000 if timeout else interval * count)

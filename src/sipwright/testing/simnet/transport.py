@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from sipwright.testing.simnet.flow import Flow, Mark, Node, Piece
+from sipwright.testing.simnet.sockets import SimSocket, keepalive_of, patience_of
 
 if TYPE_CHECKING:
     # The connection makes its transports.
@@ -46,13 +47,11 @@ class SimTransport(asyncio.Transport):
         side: Side,
         peername: Any,
     ) -> None:
-        super().__init__({"sockname": side.address, "peername": peername})
+        self._sock: Any = SimSocket(side.address, peername)
+        super().__init__({"sockname": side.address, "peername": peername, "socket": self._sock})
         self.node = side.node
         self.context = side.context
         self.connection = connection
-        # Seconds after which this end gives up: bytes that are not acknowledged, a silent connection (None: never).
-        self.patience = 900.0
-        self.keepalive: float | None = None
         # Set by the connection, which has all four.
         self.incoming: Flow
         self.outgoing: Flow
@@ -61,7 +60,6 @@ class SimTransport(asyncio.Transport):
         self.was_reset = False
         self._loop = loop
         self._protocol: asyncio.BaseProtocol | None = None
-        self._sock: socket.socket | None = None
         self._server: Any = None
         self._is_made = False
         self._is_closing = False
@@ -87,8 +85,8 @@ class SimTransport(asyncio.Transport):
         self._protocol = protocol
         self._server = server
         if sock is not None:
-            self._sock = sock
-            self._extra["socket"] = sock
+            # A program's own: its options count, and it is closed at the end.
+            self._sock = self._extra["socket"] = sock
         if server is not None:
             server.attach(self)
         self._loop.call_soon(self._make, made, context=self.context)
@@ -103,6 +101,16 @@ class SimTransport(asyncio.Transport):
             self._loop.call_soon(self._finish if self.is_finished else self.incoming.pump, context=self.context)
             if made is not None:
                 made()
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds after which bytes that are not acknowledged end the connection; None: never."""
+        return patience_of(self._sock)
+
+    @property
+    def keepalive(self) -> float | None:
+        """Seconds of silence after which the connection ends when its other end is not there; None: never."""
+        return keepalive_of(self._sock)
 
     @property
     def is_listening(self) -> bool:
@@ -287,8 +295,7 @@ class SimTransport(asyncio.Transport):
             if protocol is not None:
                 protocol.connection_lost(self._error)
         finally:
-            if self._sock is not None:
-                self._sock.close()
+            self._sock.close()
             if self._server is not None:
                 self._server.detach(self)
                 self._server = None

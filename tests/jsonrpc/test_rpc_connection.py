@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from sipwright.errors import RpcAnswerError, RpcConnectionError, RpcResultError, RpcTimeoutError
-from sipwright.jsonrpc import rpcconnection
+from sipwright.jsonrpc import rpc_connection
 from sipwright.jsonrpc.addresses import ServerAddress
-from sipwright.jsonrpc.rpcconnection import RpcConnection, identity_of
+from sipwright.jsonrpc.rpc_connection import RpcConnection, identity_of
 from sipwright.jsonrpc.server import Server
 from tests.jsonrpc.wire import Wire, connect, serve
 
@@ -157,7 +157,7 @@ def test_a_cancelled_function_gives_its_call_up() -> None:
 
 
 def test_only_so_many_calls_to_one_client_are_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpcconnection, "MAX_PENDING", 2)
+    monkeypatch.setattr(rpc_connection, "MAX_PENDING", 2)
 
     async def test(wire: Wire) -> None:
         for number in range(3):
