@@ -25,6 +25,7 @@ from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_address
 from sipwright.jsonrpc.batch import Batch
 from sipwright.jsonrpc.calls import PendingCall
 from sipwright.jsonrpc.client import Client
+from sipwright.jsonrpc.dial import Dialer, serve_dialing
 from sipwright.jsonrpc.server import Server
 from sipwright.jsonrpc.tls import Tls
 
@@ -32,6 +33,7 @@ __all__ = [
     "ArgumentError",
     "Batch",
     "Client",
+    "Dialer",
     "JsonRpcParseError",
     "NetstringParseError",
     "PendingCall",
@@ -48,4 +50,5 @@ __all__ = [
     "parse_address",
     "parse_group",
     "parse_servers",
+    "serve_dialing",
 ]
