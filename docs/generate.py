@@ -19,7 +19,7 @@ from typing import Any, get_type_hints
 
 from sipwright.errors import ArgumentError
 from sipwright.lang.namespace import ANY_ROUTE, FunctionSpec, ParamKind, ParamSpec, RouteKind
-from sipwright.script.module import FunctionDeclaration, Module, Param, PvarDeclaration
+from sipwright.script.module import FunctionDeclaration, Module, Param, PvarDeclaration, VariableParam
 from sipwright.script.registry import (
     ALIASES,
     WITHOUT_EFFECT,
@@ -143,6 +143,8 @@ def _params(kind: type[Module]) -> list[str]:
 def _param_type(param: Param[Any]) -> str:
     if param.choices:
         return " or ".join(f"`{choice}`" for choice in param.choices)
+    if isinstance(param, VariableParam):
+        return "variable"
     name = "integer" if param.kind is int else "string"
     if param.minimum is not None and param.maximum is not None:
         return f"{name}, {param.minimum} to {param.maximum}"

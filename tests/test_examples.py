@@ -113,6 +113,43 @@ def test_manual_script_reports_the_error(start: Start, tmp_path: Path) -> None:
     wait_for(log, "Error received: failure\n")
 
 
+def test_second_dialect_tells_apart_what_can_come_of_a_request(start: Start, tmp_path: Path) -> None:
+    ports, sip_port = [free_port(socket.SOCK_STREAM), free_port(socket.SOCK_STREAM)], free_port()
+    service = tmp_path / "service.py"
+    service.write_text(
+        "import asyncio\n"
+        "from sipwright.errors import RpcAnswerError\n"
+        "def seen(user, method): print('seen', user, method, flush=True)\n"
+        "async def get_user(name):\n"
+        "    if name == 'slow': await asyncio.sleep(5)\n"
+        "    if name == 'carol': raise RpcAnswerError(404, 'Nobody Of That Name')\n"
+        "    return {'place': 'at home'} if name == 'alice' else {}\n"
+    )
+    calls = start("rpc", "serve", str(service), "--listen", f"127.0.0.1:{ports[1]}")
+    start(
+        *("run", "-n1", "-f", str(EXAMPLES / "janssonrpcc.cfg"), "-l", f"udp:127.0.0.1:{sip_port}"),
+        *("-A", f"PORT={ports[0]}", "-A", f"BACKUP_PORT={ports[1]}"),
+        pattern=f"connected to JSON-RPC server 127.0.0.1:{ports[1]}",
+    )
+    status, replies = send("OPTIONS", "alice", sip_port)
+    assert (status, replies.splitlines()[0]) == (0, "SIP/2.0 200 OK")
+    assert "X-Place: at home\n" in replies
+    wait_for(calls, " OPTIONS\n")
+    for user, answer in [
+        ("carol", "404 Nobody Of That Name"),
+        ("bob", "480 Nobody Knows Where"),
+        ("slow", "504 No Answer In Time"),
+    ]:
+        assert send("OPTIONS", user, sip_port)[1].splitlines()[0] == f"SIP/2.0 {answer}"
+
+
+def test_second_dialect_without_a_service(start: Start) -> None:
+    sip_port, port = free_port(), free_port(socket.SOCK_STREAM)
+    arguments = ("-A", f"PORT={port}", "-A", f"BACKUP_PORT={port}", "-l", f"udp:127.0.0.1:{sip_port}")
+    start("run", "-n1", "-f", str(EXAMPLES / "janssonrpcc.cfg"), *arguments, pattern="next attempt in")
+    assert send("OPTIONS", "alice", sip_port)[1].splitlines()[0] == "SIP/2.0 503 No Service"
+
+
 def test_servers_share_what_they_know_on_redis(start: Start, tmp_path: Path) -> None:
     with RedisProcess(tmp_path) as redis:
         redis.run("HSET", "place:alice", "uri", "sip:alice@10.0.0.1", "since", "9")

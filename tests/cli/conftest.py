@@ -94,13 +94,13 @@ class Process:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Start `sipwright` as a process; it is ended after the test."""
+    """Start `sipwright` as a process and wait for a text in its output; it is ended after the test."""
     with contextlib.ExitStack() as stack:
 
-        def begin(*arguments: str) -> Process:
+        def begin(*arguments: str, is_ready: str = "ready") -> Process:
             process = Process(arguments, tmp_path / f"log-{os.urandom(4).hex()}")
             stack.callback(process.end)
-            process.wait_for("ready")
+            process.wait_for(is_ready)
             return process
 
         yield begin

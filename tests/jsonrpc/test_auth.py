@@ -12,7 +12,7 @@ import pytest
 from sipwright.errors import RpcAnswerError
 from sipwright.jsonrpc.auth import Auth, make_check, same_token
 from sipwright.jsonrpc.limits import UNAUTHENTICATED
-from sipwright.jsonrpc.remote import RpcConnection
+from sipwright.jsonrpc.rpc_connection import RpcConnection
 from sipwright.jsonrpc.server import Server
 from sipwright.jsonrpc.tls import Tls
 from tests.jsonrpc.certificates import Certificates

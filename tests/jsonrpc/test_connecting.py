@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,5 +162,19 @@ def test_a_unix_socket_that_is_not_there_is_a_failure_that_says_so(tmp_path: Pat
         async with Client(f"unix:{tmp_path}/none,1") as client:
             with pytest.raises(RpcConnectionError, match="/none: cannot connect: No such file or directory"):
                 await client.call("get", timeout=0.1)
+
+    asyncio.run(main())
+
+
+def test_silent_servers_are_asked_by_tcp_as_often_as_the_client_wants() -> None:
+    async def main() -> None:
+        connect = partial(connecting.connect, keep_alive=30)
+        async with FakeRpcServer() as rpc, Client(f"{rpc.address},1", connect=connect) as client:
+            await client.connected(1)
+            (connection,) = client._pool.connections()
+            assert connection.transport is not None
+            sock = connection.transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
 
     asyncio.run(main())

@@ -11,7 +11,7 @@ import pytest
 
 from sipwright.errors import ArgumentError, RpcAnswerError, RpcConnectionError
 from sipwright.jsonrpc.dial import Dialer, serve_dialing
-from sipwright.jsonrpc.remote import RpcConnection
+from sipwright.jsonrpc.rpc_connection import RpcConnection
 from sipwright.jsonrpc.server import Server
 
 

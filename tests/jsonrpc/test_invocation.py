@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import threading
 import time
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from sipwright.errors import RpcAnswerError
 from sipwright.jsonrpc import limits
 from sipwright.jsonrpc.executor import ServerEvent
+from sipwright.jsonrpc.messages import Id
+from sipwright.jsonrpc.middleware import Next, RpcRequest
 from sipwright.jsonrpc.server import Server
 from tests.jsonrpc.wire import Wire, connect, serve
 
@@ -135,7 +138,7 @@ def test_a_call_that_takes_too_long_is_cancelled_and_answered() -> None:
 
 
 def test_the_deadline_also_ends_calls_that_wait_for_a_place() -> None:
-    server = Server(timeout=0.05)
+    server = Server(timeout=0.4)
 
     @server.method(concurrency=1, timeout=float("inf"))
     async def work(seconds: float) -> str:
@@ -148,10 +151,10 @@ def test_the_deadline_also_ends_calls_that_wait_for_a_place() -> None:
         return "done"
 
     async def test(wire: Wire) -> None:
-        wire.send('{"jsonrpc":"2.0","method":"short","params":[0.04],"id":1}')
-        wire.send('{"jsonrpc":"2.0","method":"short","params":[0.04],"id":2}')
-        wire.send('{"jsonrpc":"2.0","method":"short","params":[0.04],"id":3}')
-        wire.send('{"jsonrpc":"2.0","method":"work","params":[0.15],"id":4}')
+        wire.send('{"jsonrpc":"2.0","method":"short","params":[0.3],"id":1}')
+        wire.send('{"jsonrpc":"2.0","method":"short","params":[0.3],"id":2}')
+        wire.send('{"jsonrpc":"2.0","method":"short","params":[0.3],"id":3}')
+        wire.send('{"jsonrpc":"2.0","method":"work","params":[0.6],"id":4}')
         answers = {answer["id"]: answer for answer in [await wire.receive() for _ in range(4)]}
         assert [request_id for request_id, answer in sorted(answers.items()) if "result" in answer] == [1, 4]
         assert {answers[2]["error"]["code"], answers[3]["error"]["code"]} == {limits.DEADLINE_EXCEEDED}
@@ -185,11 +188,11 @@ def test_plain_functions_may_block_in_threads_with_the_context_of_the_call() -> 
     async def test(wire: Wire) -> None:
         start = time.perf_counter()
         for number in range(4):
-            wire.send(f'{{"jsonrpc":"2.0","method":"block","params":["{number}",0.2],"id":{number}}}')
+            wire.send(f'{{"jsonrpc":"2.0","method":"block","params":["{number}",0.5],"id":{number}}}')
         assert (await wire.ask("quick", ["q"]))["result"] == "quick"
-        assert time.perf_counter() - start < 0.15
+        assert time.perf_counter() - start < 0.4
         answers = [await wire.receive() for _ in range(4)]
-        assert time.perf_counter() - start < 0.7
+        assert time.perf_counter() - start < 1.5
         assert all(answer["result"] == [str(answer["id"]), False] for answer in answers)
         assert (await wire.ask("stop", ["s"]))["error"]["code"] == -32603
         assert (await wire.ask("block", ["x", "y"]))["error"]["code"] == -32602
@@ -387,5 +390,80 @@ def test_closing_ends_what_runs_and_waits_and_the_counters_balance() -> None:
         assert_balanced(server, requests=3, cancelled=3, running=0)
         assert len(asyncio.all_tasks()) == 1
         wire.writer.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_asked_cancelled_and_hung_up_every_call_ends_once_and_nothing_is_left(seed: int) -> None:
+    random = Random(seed)
+    server = Server(cancel_method="rpc.cancel", max_concurrent=5, timeout=0.05, max_threads=2)
+    started: list[tuple[int, Id]] = []
+    ended: list[tuple[int, Id]] = []
+
+    @server.hook
+    def note(event: ServerEvent) -> None:
+        if event.kind in ("started", "ended"):
+            (started if event.kind == "started" else ended).append((id(event.connection), event.id))
+
+    @server.middleware
+    async def middleware(request: RpcRequest, call_next: Next) -> Any:
+        if request.id is not None and hash(request.id) % 7 == 0:
+            await asyncio.sleep(0)
+        return await call_next(request)
+
+    @server.method(concurrency=2)
+    async def placed(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    @server.method
+    async def free(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    @server.method(rate=50, timeout=float("inf"))
+    def rated(seconds: float) -> None:
+        if seconds > 0.05:
+            raise ValueError("too long")
+
+    @server.method(thread=True)
+    def thread(seconds: float) -> None:
+        time.sleep(seconds / 5)
+
+    server.error(ValueError, code=1)
+
+    async def client(number: int) -> None:
+        wire = await connect(server.addresses[0])
+        expected = 0
+        for request_id in range(40):
+            method = random.choice(["placed", "free", "rated", "thread", "nothing"])
+            seconds = random.choice([0, 0.001, 0.01, 0.08])
+            member = "" if random.random() < 0.2 else f',"id":{request_id}'
+            expected += bool(member)
+            wire.send(f'{{"jsonrpc":"2.0","method":"{method}","params":[{seconds}]{member}}}')
+            if random.random() < 0.3:
+                wire.tell("rpc.cancel", {"id": random.randrange(request_id + 1)})
+            if random.random() < 0.3:
+                await asyncio.sleep(random.choice([0, 0.005]))
+        if number % 2:
+            await asyncio.sleep(0.01)
+            wire.writer.transport.abort()
+        else:
+            answers = [(await wire.receive())["id"] for _ in range(expected)]
+            assert sorted(answers) == sorted(set(answers))
+            assert (await wire.ask("free", [0], "last"))["id"] == "last"
+            wire.writer.close()
+
+    async def main() -> None:
+        async with server:
+            async with asyncio.timeout(20):
+                await asyncio.gather(*map(client, range(6)))
+                while server.counters()["running"]:
+                    await asyncio.sleep(0.01)
+        assert_balanced(server, running=0, connections=0)
+        assert len(started) == len(ended)
+        assert sorted(started, key=str) == sorted(ended, key=str)
+        assert server.executor.servings == set()
+        assert all(method.places.taken == 0 for method in server.dispatcher.methods() if method.places is not None)
+        assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(main())

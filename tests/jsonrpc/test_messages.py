@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw
 
 from sipwright.errors import JsonRpcParseError
 from sipwright.jsonrpc.messages import (
+    NEITHER,
     Message,
     answer_error,
     answer_id,
@@ -162,7 +163,6 @@ def test_a_batch_has_each_element_or_its_fault() -> None:
         '{"jsonrpc": "1.0", "method": "m", "id": 1}',
         '{"jsonrpc": "2.0", "id": 1}',
         '{"jsonrpc": "2.0", "method": "m", "params": "bar", "id": 1}',
-        '{"jsonrpc": "2.0", "method": "m", "params": null, "id": 1}',
     ],
 )
 def test_a_wrong_request_is_named_and_keeps_its_id(text: str) -> None:
@@ -208,3 +208,21 @@ def test_parameters_are_an_array_or_an_object() -> None:
     for wrong in ["text", 1, 1.5, True]:
         with pytest.raises(TypeError, match="array or an object"):
             encode_params(wrong)
+
+
+def test_an_error_keeps_its_member_as_json_and_the_result_beside_it() -> None:
+    for members, member, result in [
+        ('"error": {"code": 1, "message": "m"}', b'{"code": 1, "message": "m"}', None),
+        ('"error": "5", "result": [1]', b'"5"', b"[1]"),
+        ('"error": 5, "result": null', b"5", b"null"),
+    ]:
+        error = answer_error(read(f'{{"id": 1, {members}}}'))
+        assert error is not None
+        assert (error.member, error.result) == (member, result)
+    assert answer_error(read('{"id": 1}')) is NEITHER
+
+
+def test_params_that_are_null_are_none() -> None:
+    message = read('{"jsonrpc": "2.0", "method": "m", "params": null, "id": 1}')
+    assert check_request(message) is None
+    assert message.params is UNSET

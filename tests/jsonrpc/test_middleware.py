@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from sipwright.errors import RpcAnswerError
+import pytest
+
+from sipwright.errors import ArgumentError, RpcAnswerError
 from sipwright.jsonrpc.middleware import Next, RpcRequest
-from sipwright.jsonrpc.remote import RpcConnection
+from sipwright.jsonrpc.rpc_connection import RpcConnection
 from sipwright.jsonrpc.server import Server
 from tests.jsonrpc.wire import Wire, serve
 
@@ -140,6 +142,11 @@ def test_a_middleware_that_is_broken_is_an_internal_error_of_the_call() -> None:
         assert (await wire.ask("plain"))["error"] == {"code": -32603, "message": "Internal error"}
 
     serve(server, test)
+
+
+def test_a_plain_function_is_no_middleware() -> None:
+    with pytest.raises(ArgumentError, match="a middleware is an async function"):
+        Server().middleware(lambda request, call_next: call_next(request))
 
 
 def test_calls_within_middlewares_count_as_running_and_are_bounded() -> None:

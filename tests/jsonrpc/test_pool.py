@@ -153,10 +153,6 @@ def test_what_does_not_exist_is_refused() -> None:
             client.add_group("x")
             with pytest.raises(ArgumentError, match=r"there is no server 127\.0\.0\.1:1 in the group 'x'"):
                 client.remove_server(ServerAddress("127.0.0.1", 1), "x")
-            with pytest.raises(ArgumentError, match="tls:a:1 needs TLS settings"):
-                client.add_server(ServerSpec(ServerAddress("a", 1, "tls"), 1))
-        with pytest.raises(ArgumentError, match="tls:a:1 needs TLS settings"):
-            Client("tls:a:1,1")
 
     asyncio.run(main())
 

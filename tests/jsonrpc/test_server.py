@@ -9,14 +9,18 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import date
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
 from sipwright.errors import ArgumentError, RpcAnswerError, RpcConnectionError, StartError
 from sipwright.jsonrpc.client import Client
 from sipwright.jsonrpc.server import Server
+from sipwright.jsonrpc.service import Service, remote
 from sipwright.netstring import Decoder, encode
 from tests.jsonrpc.wire import Wire
 
@@ -517,6 +521,204 @@ def test_functions_are_registered_by_name_or_by_decorator() -> None:
         server.method(one)
 
 
+def test_methods_are_registered_with_their_limits_and_keep_being_functions() -> None:
+    server = Server()
+
+    @server.method(timeout=1)
+    def one() -> int:
+        return 1
+
+    @server.method("two", rate=5, concurrency=2, thread=True)
+    def second() -> int:
+        return 2
+
+    server.add_method("three", lambda: 3, timeout=2)
+    assert (one(), second()) == (1, 2)
+    assert list(server.dispatcher) == ["one", "two", "three"]
+    assert [method.is_plain for method in server.dispatcher.methods()] == [False, False, False]
+    with pytest.raises(ArgumentError, match="timeout is a number above 0"):
+        server.method(timeout=0)
+
+
+def test_objects_are_services_with_their_public_methods() -> None:
+    class Base:
+        def inherited(self) -> str:
+            return "inherited"
+
+    class Users(Base):
+        kind = "not a method"
+
+        def __init__(self) -> None:
+            self.field = len
+
+        async def get(self, id: int) -> dict[str, int]:  # noqa: A002
+            return {"id": id}
+
+        @staticmethod
+        def static() -> str:
+            return "static"
+
+        @property
+        def computed(self) -> str:
+            raise AssertionError("not to be asked")
+
+        def _private(self) -> None:
+            pass
+
+    async def main() -> None:
+        server = Server()
+        server.add_service(Users(), prefix="users.")
+        assert sorted(server.dispatcher) == ["users.get", "users.inherited", "users.static"]
+        with pytest.raises(ArgumentError, match="already"):
+            server.add_service(Users(), prefix="users.")
+        with pytest.raises(ArgumentError, match="no public methods"):
+            server.add_service(object())
+        async with server, Client(f"127.0.0.1:{server.port},1") as client:
+            assert await client.call("users.get", {"id": 5}) == {"id": 5}
+            assert await client.call("users.static") == "static"
+
+    asyncio.run(main())
+
+
+def test_an_implementation_of_a_service_answers_the_calls_of_its_proxy() -> None:
+    class Users(Service, prefix="users."):
+        async def get(self, id: int) -> dict[str, int]:  # noqa: A002
+            raise NotImplementedError
+
+        @remote(method="removeUser")
+        async def remove(self, id: int, *, now: bool = False) -> str:  # noqa: A002
+            raise NotImplementedError
+
+    class Kept(Users, implementation=True):
+        def __init__(self) -> None:
+            self.users = {5: {"age": 50}}
+
+        async def get(self, id: int) -> dict[str, int]:  # noqa: A002
+            return self.users[id]
+
+        async def remove(self, id: int, *, now: bool = False) -> str:  # noqa: A002
+            del self.users[id]
+            return "now" if now else "later"
+
+        def not_declared(self) -> None:
+            pass
+
+    async def main() -> None:
+        server = Server()
+        server.add_service(Kept(), prefix="v1.")
+        assert list(server.dispatcher) == ["v1.users.get", "v1.users.removeUser"]
+        server = Server(timeout=1)
+        server.add_service(Kept())
+        async with server, Client(f"127.0.0.1:{server.port},1") as client:
+            users = Users(client)
+            assert await users.get(5) == {"age": 50}
+            assert await users.remove(5, now=True) == "now"
+            with pytest.raises(TypeError, match="no implementation"):
+                server.add_service(users)
+
+    asyncio.run(main())
+
+
+def test_exceptions_of_ones_own_are_mapped_to_errors() -> None:
+    server = Server()
+    server.error(LookupError, code=404)
+    server.error(PermissionError, code=403, message="Forbidden")
+
+    @server.error(ZeroDivisionError, ValueError, code=422)
+    def describe(error: Exception) -> dict[str, str]:
+        return {"kind": type(error).__name__}
+
+    @server.error(OverflowError, code=1)
+    def broken(_error: Exception) -> None:
+        raise RuntimeError
+
+    kinds: dict[str, Exception] = {"key": KeyError("x"), "no": PermissionError("secret")}
+    kinds |= {"zero": ZeroDivisionError(), "over": OverflowError()}
+
+    def fail(kind: str) -> None:
+        raise kinds[kind]
+
+    server.add_method("fail", fail)
+
+    async def main() -> None:
+        async with server, Client(f"127.0.0.1:{server.port},1") as client:
+            found = []
+            for kind in ("key", "no", "zero", "over"):
+                with pytest.raises(RpcAnswerError) as caught:
+                    await client.call("fail", [kind])
+                found.append((caught.value.code, caught.value.message, caught.value.data))
+            assert found == [
+                (404, "'x'", None),
+                (403, "Forbidden", None),
+                (422, "ZeroDivisionError", {"kind": "ZeroDivisionError"}),
+                (-32603, "Internal error", None),
+            ]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("max_concurrent", 0),
+        ("max_connections", -1),
+        ("max_size", 0),
+        ("max_response", 0),
+        ("max_threads", 0),
+        ("auth_timeout", 0.0),
+        ("idle_timeout", -1.0),
+        ("keepalive", 40_000),
+    ],
+)
+def test_an_option_that_lets_nothing_through_is_refused(option: str, value: float) -> None:
+    with pytest.raises(ArgumentError, match=f"{option} is a number above 0.*, not {value}"):
+        Server(**{option: value})  # type: ignore[arg-type]
+
+
+def test_results_are_whatever_msgspec_encodes() -> None:
+    class User(msgspec.Struct):
+        name: str
+        born: date
+
+    @dataclass
+    class Pair:
+        left: int
+        right: User
+
+    async def main() -> None:
+        server = Server()
+        server.add_method("pair", lambda: Pair(1, User("Alice", date(2000, 1, 2))))
+        async with server, Client(f"127.0.0.1:{server.port},1") as client:
+            assert await client.call("pair") == {"left": 1, "right": {"name": "Alice", "born": "2000-01-02"}}
+
+    asyncio.run(main())
+
+
+def test_the_counters_balance_whatever_is_asked() -> None:
+    async def test(wire: Wire, server: Server) -> None:
+        wire.send("nonsense", "[]", "[1,2]", '{"jsonrpc":"2.0","method":"ping","id":1}')
+        wire.send('{"jsonrpc":"2.0","method":"ping"}', '{"jsonrpc":"2.0","method":"nope"}')
+        sleep, ping = '"method":"sleep","params":[0.01],"id":1', '"method":"ping","id":2'
+        wire.send(f'[{{"jsonrpc":"2.0",{sleep}}},{{"jsonrpc":"2.0",{ping}}}]')
+        wire.send('{"jsonrpc":"2.0","method":"sleep","params":[0.05],"id":9}')
+        for _ in range(5):
+            await wire.receive()
+        assert server.counters() == {
+            "requests": 10,
+            "results": 3,
+            "errors": 4,
+            "notifications": 2,
+            "cancelled": 0,
+            "running": 1,
+            "connections": 1,
+            "refused": 0,
+        }
+        assert (await wire.receive())["id"] == 9
+        assert server.counters()["running"] == 0
+
+    serve(test)
+
+
 def test_a_server_that_was_not_started_says_so() -> None:
     async def main() -> None:
         async with asyncio.timeout(1):
@@ -590,6 +792,24 @@ def test_garbage_of_every_kind_harms_nobody_else() -> None:
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("nest", ["[", '{"a":'])
+def test_json_that_nests_too_deeply_is_answered_and_harms_nobody(nest: str) -> None:
+    close = {"[": "]", '{"a":': "}"}[nest]
+
+    async def test(wire: Wire, server: Server) -> None:
+        server.add_method("take", lambda value: value)
+        for depth in (100, 100_000):
+            value = nest * depth + "1" + close * depth
+            wire.send(f'{{"jsonrpc":"2.0","method":"take","params":[{value}],"id":1}}')
+            answer = await wire.receive()
+            assert ("result" in answer) == (depth == 100)
+            if depth > 100:
+                assert answer["error"]["code"] in (-32700, -32602)
+        assert await wire.nothing_comes()
+
+    serve(test)
 
 
 def test_clients_that_never_finish_a_frame_cost_nothing_but_their_connection() -> None:

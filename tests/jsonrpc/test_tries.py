@@ -353,3 +353,24 @@ def test_the_server_is_told_what_nobody_waits_for_any_more() -> None:
                 assert second.received("rpc.cancel") == []
 
     run(main())
+
+
+# Servers to be avoided
+
+
+def test_a_server_to_be_avoided_is_asked_only_where_no_other_can_be() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as first, FakeRpcServer() as second:
+            for server in (first, second):
+                server.on("get", result(server.port))
+            async with Client(f"{first.address},2 {second.address},1", **QUICK) as client:
+                await ready(client, 2)
+                outcomes = Outcomes()
+                for avoid in ([], [first.address], [first.address, second.address]):
+                    client.submit("get", None, outcomes.done, avoid=avoid)
+                ended = await outcomes.wait(3)
+                assert sorted(call.server for call in ended) == sorted([first.address, second.address, first.address])
+                assert [len(server.calls) for server in (first, second)] == [2, 1]
+                assert settled(client)
+
+    run(main())

@@ -115,7 +115,7 @@ class FakeServices:
 class Script:
     """One script: its loaded modules, and a context that its functions run on.
 
-    With `beside`, another one, it is in another worker of the same server.
+    With `beside`, another one, it is in another worker of the same server; without `starts`, in none yet.
     """
 
     def __init__(
@@ -124,6 +124,7 @@ class Script:
         params: Sequence[tuple[str, str, int | str]] = (),
         data: bytes = INVITE,
         beside: Script | None = None,
+        starts: bool = True,
     ) -> None:
         self.registry = Registry(Settings())
         for module in modules:
@@ -132,7 +133,8 @@ class Script:
             self.registry.set_param(module, name, value)
         self.registry.mod_init()
         self.services: FakeServices = FakeServices(None if beside is None else beside.services)
-        self.registry.child_init(self.services)  # type: ignore[arg-type]
+        if starts:
+            self.registry.child_init(self.services)  # type: ignore[arg-type]
         self.ctx = self.context(data)
 
     def context(self, data: bytes = INVITE) -> Context:

@@ -97,6 +97,33 @@ def test_the_older_name_of_jansson_get(compiled: Any) -> None:
     assert compiled.log(BODY + 'if (jansson_get_field($var(j), "o.b", "$var(r)")) xlog("$var(r)");') == ["x"]
 
 
+def test_an_object_becomes_an_xavp_with_its_members_as_fields(compiled: Any) -> None:
+    body = """
+        if (jansson_xdecode($var(j), "x"))
+            xlog("$xavp(x=>i) $xavp(x=>n) $xavp(x=>l) $xavp(x=>o) $xavp(x=>f) $xavp(x=>t) $xavp(x=>u) [$xavp(x=>e)]");
+    """
+    assert compiled.log(BODY + body) == ['1 <null> [1,2,"x"] {"b":"x"} 1.50 1 hé []']
+
+
+def test_objects_of_an_array_are_xavps_of_one_name_above_those_that_were_there(compiled: Any) -> None:
+    body = """
+        $xavp(x=>i) = "before";
+        jansson_xdecode('[{"i":1},2,{"i":3}]', "x");
+        xlog("$xavp(x[0]=>i) $xavp(x[1]=>i) $xavp(x[2]=>i) $xavp(x[3]=>i)");
+    """
+    assert compiled.log(body) == ["3 <null> 1 before"]
+
+
+def test_an_xavp_becomes_an_object(compiled: Any) -> None:
+    body = """
+        $xavp(x=>i) = "older"; $xavp(x=>i) = 5; $xavp(x[0]=>s) = 'a"b'; $xavp(x[0]=>s) = "newest";
+        if (jansson_xencode("x", "$var(r)")) xlog("$var(r)");
+        $xavp(y) = 5;
+        if (!jansson_xencode("y", "$var(r)") && !jansson_xencode("z", "$var(r)")) xlog("$var(r)");
+    """
+    assert compiled.log(body) == ['{"i":5,"s":"newest"}', '{"i":5,"s":"newest"}']
+
+
 def test_items_of_arrays_are_replaced_and_appended(compiled: Any) -> None:
     body = """
         $var(m) = '{"l":[1,2]}'; $var(list) = "[]";
@@ -119,6 +146,7 @@ def test_items_of_arrays_are_replaced_and_appended(compiled: Any) -> None:
         ('jansson_set("string", "s.x", "a", "$var(m)")', "jansson_set: there is nothing at the path"),
         ('jansson_append("string", "s", "a", "$var(m)")', "jansson_append: there is no array at the path"),
         ('jansson_set("string", "", "a", "$var(m)")', "jansson_set: there is nothing at the path"),
+        ('jansson_xdecode("{no", "x")', "jansson_xdecode: not JSON"),
         ('jansson_set("string", "[0]", "a", "$var(m)")', "jansson_set: there is nothing at the path"),
         ('jansson_append("int", "n[0]", 1, "$var(m)")', "jansson_append: there is no array at the path"),
         ('jansson_append("obj", "s", "{}", "$var(m)")', "jansson_append: there is no array at the path"),

@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 
 from sipwright.jsonrpc.dial import Dialer
-from sipwright.jsonrpc.remote import RpcConnection
+from sipwright.jsonrpc.rpc_connection import RpcConnection
 from sipwright.jsonrpc.server import Server
 
 server = Server()

@@ -8,6 +8,7 @@ fails, and asserts that it ended. Nothing here knows what a scenario is about.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
@@ -50,6 +51,14 @@ def require_kamailio_module(name: str) -> None:
         if os.environ.get("CI"):
             pytest.fail(f"Kamailio's module {name} is not installed, and CI must have it")
         pytest.skip(f"Kamailio's module {name} is not installed")
+
+
+def require_package(name: str) -> None:
+    """As `require_program`, for a Python package; the extra `dev` has it."""
+    if importlib.util.find_spec(name) is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"the package {name} is not installed, and CI must have it")
+        pytest.skip(f"the package {name} is not installed")
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:

@@ -25,10 +25,11 @@ ABSENT = object()
 
 @dataclass
 class Call:
-    """One request or notification as it came: its bytes, and its members as they parse."""
+    """One request or notification as it came: its bytes, its members as they parse, and when (monotonic seconds)."""
 
     payload: bytes
     connection: ServiceConnection
+    time: float = field(init=False, default_factory=time.monotonic)
     members: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:

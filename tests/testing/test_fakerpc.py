@@ -11,8 +11,10 @@ import pytest
 
 from sipwright.errors import RpcAnswerError
 from sipwright.jsonrpc.client import Client
+from sipwright.jsonrpc.tls import Tls
 from sipwright.netstring import encode
 from sipwright.testing.fakerpc import FakeRpcServer, after, both, error, payload, result
+from tests.jsonrpc.certificates import Certificates
 
 
 def test_answers_follow_the_script_and_calls_are_recorded() -> None:
@@ -31,6 +33,22 @@ def test_answers_follow_the_script_and_calls_are_recorded() -> None:
                 await client.call("unscripted")
             with pytest.raises(TimeoutError):
                 await rpc.wait_for_calls(7, timeout=0.01)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("framing", ["netstring", "newline", "content-length"])
+def test_it_speaks_any_framing_and_tls(certificates: Certificates, framing: str) -> None:
+    async def main() -> None:
+        own = Tls(certfile=certificates.server.certfile, keyfile=certificates.server.keyfile)
+        trusted = Tls(cafile=certificates.ca)
+        async with FakeRpcServer(framing=framing, tls=own) as rpc:
+            rpc.on("get", result(1), error(2, "no"))
+            assert rpc.address == f"tls:127.0.0.1:{rpc.port}"
+            async with Client(f"{rpc.address},1", framing=framing, tls=trusted) as client:
+                assert await client.call("get") == 1
+                with pytest.raises(RpcAnswerError, match="no"):
+                    await client.call("get")
 
     asyncio.run(main())
 

@@ -21,7 +21,7 @@ COMMANDS = {
     "run": "run a SIP server on a routing script",
     "ctl": "ask or command a server that runs",
     "check": "check a routing script and list everything that is wrong with it",
-    "rpc": "call a JSON-RPC service, or serve the functions of a Python file",
+    "rpc": "call, serve, describe, measure or record a JSON-RPC service",
     "send": "send one SIP request and print the replies",
     "demo": "show a server, a service and SIP requests at work, in this terminal",
 }

@@ -16,7 +16,7 @@ from sipwright.jsonrpc.connection import CALLBACK_FAULTS
 from sipwright.jsonrpc.convert import Signature
 from sipwright.jsonrpc.limits import UNAUTHENTICATED
 from sipwright.jsonrpc.messages import Message
-from sipwright.jsonrpc.remote import RpcConnection
+from sipwright.jsonrpc.rpc_connection import RpcConnection
 from sipwright.jsonrpc.serving import Batch, Serving, is_cancelled
 
 METHOD: Final = "rpc.auth"

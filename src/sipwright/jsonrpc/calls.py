@@ -47,6 +47,7 @@ class Plan:
 
     `tries_left` is how many more there may be, `codes` the error codes after which the next server is asked, `asked`
     the servers that were. `may_repeat` tells whether the call may be sent again although it may have been carried out.
+    `requests` counts what was sent for the call.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class Plan:
         "hedge",
         "is_sent",
         "may_repeat",
+        "requests",
         "slice",
         "slices_left",
         "timer",
@@ -85,6 +87,7 @@ class Plan:
         # Seconds after which another server is asked beside those that have not answered yet.
         self.hedge = hedge
         self.asked: list[str] = []
+        self.requests = 0
         # Whether the call itself is in flight, and what else is for it.
         self.is_sent = False
         self.attempts: dict[Attempt, None] = {}
@@ -160,7 +163,7 @@ class PendingCall:
     def tries(self) -> int:
         """How many servers were asked so far, one that was asked twice counted twice."""
         if self.plan is not None:
-            return len(self.plan.asked)
+            return self.plan.requests
         return 0 if self.connection is None else 1
 
     @property
@@ -174,7 +177,8 @@ class PendingCall:
             self.status = CANCELLED
             self.ended = self.started
             self.reason = "the call was given up"
-            del self.table[self]
+            # It is in none while its time is over and others are told first (a server that is left out, for one).
+            self.table.pop(self, None)
             if self.queue is not None:
                 del self.queue[self]
                 self.queue = None

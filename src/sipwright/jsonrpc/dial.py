@@ -27,7 +27,7 @@ from sipwright.errors import ArgumentError, RpcAnswerError, RpcConnectionError, 
 from sipwright.jsonrpc.addresses import ServerAddress, parse_address
 from sipwright.jsonrpc.connecting import connect
 from sipwright.jsonrpc.framing import Framing, find_framing
-from sipwright.jsonrpc.remote import RemoteDeadlines, RpcConnection
+from sipwright.jsonrpc.rpc_connection import RemoteDeadlines, RpcConnection
 from sipwright.jsonrpc.server import Server
 from sipwright.jsonrpc.session import Session
 from sipwright.jsonrpc.sockets import reason
@@ -246,7 +246,7 @@ class _Owner:
         self.executor = server.executor
         # Who is dialled in to need not prove who it is, and may have nothing to ask for long.
         self.session_options = replace(server.session_options, check=None, idle_timeout=None)
-        self.deadlines = RemoteDeadlines(loop)
+        self.deadlines = RemoteDeadlines()
         self._server = server
         self.lines: dict[Session, _Line] = {}
 

@@ -17,6 +17,7 @@ from sipwright.errors import ArgumentError, RpcAnswerError
 from sipwright.jsonrpc.convert import Function, Signature
 from sipwright.jsonrpc.limits import NO_LIMITS, Limits, Places, TokenBucket
 from sipwright.jsonrpc.messages import METHOD_NOT_FOUND
+from sipwright.jsonrpc.service import Service, methods_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,10 +91,14 @@ class Dispatcher:
     def add_service(self, service: object, prefix: str = "", limits: Limits = NO_LIMITS) -> None:
         """Make the public methods of an object callable, each under `prefix` and its own name. Raises as `add` does.
 
-        Public are the functions of its class and of the classes that it is made from, without a leading underscore.
+        Public are the functions of its class and of the classes that it is made from, without a leading underscore. An
+        implementation of a `Service` has the methods and names that this declares.
         """
-        names = [name for name in dir(type(service)) if not name.startswith("_")]
-        methods = {name: getattr(service, name) for name in names if _is_function(type(service), name)}
+        if isinstance(service, Service):
+            methods = methods_of(service)
+        else:
+            names = [name for name in dir(type(service)) if not name.startswith("_")]
+            methods = {name: getattr(service, name) for name in names if _is_function(type(service), name)}
         if not methods:
             raise ArgumentError(f"{service!r} has no public methods")
         for name, function in methods.items():

@@ -4,6 +4,10 @@ What is read stays as raw as it came: `params`, `result`, `error` and `data` are
 spelling (1.10 stays 1.10) and nobody pays for parsing what is only passed on. What is written is given as JSON bytes
 for the same reason. JSON is the strict one of RFC 8259.
 
+What RFC 8259 leaves open is as msgspec has it: a lone surrogate that is escaped is an error; integers may have any
+length; a number that no float can be (1e400) is passed on and an error when it is decoded, and so are strings that
+are no UTF-8; there may be 500 arrays inside one another and more, but not so many that the stack would end.
+
 Reading is lenient where an answer can still be understood: the version is not checked, members that nobody knows are
 skipped, an id that came back as the string "17" is 17. Requests are checked strictly (`check_request`).
 """
@@ -125,13 +129,20 @@ def _what_is_wrong(payload: bytes | Raw, error: Exception) -> JsonRpcParseError:
 
 
 def check_request(message: Message) -> JsonRpcParseError | None:
-    """Return what is wrong with a message as a request or notification (section 4), None when it is right."""
+    """Return what is wrong with a message as a request or notification (section 4), None when it is right.
+
+    Params that are null count as none, and are taken out.
+    # Kamailio: jsonrpcc sends them for an empty text.
+    """
     request_id = None if message.id is UNSET else message.id
     if message.jsonrpc is UNSET or bytes(message.jsonrpc) != b'"2.0"':
         return JsonRpcParseError('"jsonrpc" is not "2.0"', INVALID_REQUEST, request_id)
     if message.method is None:
         return JsonRpcParseError("no method", INVALID_REQUEST, request_id)
-    if message.params is not UNSET and bytes(message.params)[:1] not in (b"[", b"{"):
+    if message.params is not UNSET and (params := bytes(message.params))[:1] not in (b"[", b"{"):
+        if params == b"null":
+            message.params = UNSET
+            return None
         return JsonRpcParseError("params is neither an array nor an object", INVALID_REQUEST, request_id)
     return None
 

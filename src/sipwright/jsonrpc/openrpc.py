@@ -17,6 +17,7 @@ from sipwright.jsonrpc.dispatch import Method
 from sipwright.jsonrpc.messages import decode_json, encode_json
 
 VERSION: Final = "1.3.2"
+REFERENCE: Final = "#/components/schemas/{name}"
 DISCOVER: Final = "rpc.discover"
 
 Json = dict[str, Any]
@@ -71,9 +72,27 @@ def _structure(kinds: set[Any]) -> str:
 
 
 def _schemas(types: list[Any]) -> tuple[list[Json], dict[str, Any]]:
+    """Return the schema of each type, and those that these refer to by name."""
     known = [kind if _has_schema(kind) else Any for kind in types]
-    schemas, components = msgspec.json.schema_components(known, ref_template="#/components/schemas/{name}")
+    try:
+        schemas, components = msgspec.json.schema_components(known, ref_template=REFERENCE)
+    except KeyError:
+        # msgspec cannot tell apart two classes that have module and name in common: the first of them has it.
+        return _schemas_one_by_one(known)
     return list(schemas), components
+
+
+def _schemas_one_by_one(types: list[Any]) -> tuple[list[Json], dict[str, Any]]:
+    schemas: list[Json] = []
+    components: dict[str, Any] = {}
+    for kind in types:
+        (schema,), found = msgspec.json.schema_components([kind], ref_template=REFERENCE)
+        if all(components.get(name, one) == one for name, one in found.items()):
+            components.update(found)
+            schemas.append(schema)
+        else:
+            schemas.append({})
+    return schemas, components
 
 
 def _has_schema(kind: Any) -> bool:

@@ -45,8 +45,7 @@ class PoolOwner(Protocol):
 class Pool:
     """The groups by name (the client's own servers are the group "") and their endpoints.
 
-    The arguments are as in `Caller`. Raises ArgumentError for a malformed list of servers, and for a server that needs
-    what was not given.
+    The arguments are as in `Caller`. Raises ArgumentError for a malformed list of servers.
     """
 
     def __init__(
@@ -87,9 +86,7 @@ class Pool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopped = False
         for name, servers in lists.items():
-            for spec in _specs(servers):
-                self._check(spec)
-                self._specs[name].append(spec)
+            self._specs[name] += _specs(servers)
 
     # Life
 
@@ -180,7 +177,6 @@ class Pool:
     def add_server(self, spec: ServerSpec, group_name: str) -> None:
         """Add a server to a group, or give one that is there its priority and weight anew and end its draining."""
         group = self.group(group_name)
-        self._check(spec)
         specs = self._specs[group_name]
         if any(one.address == spec.address for one in specs):
             self._take_out(group, spec.address)
@@ -235,10 +231,6 @@ class Pool:
                 return spec.address
         return None
 
-    def _check(self, spec: ServerSpec) -> None:
-        if self._tls is None and spec.address.kind == "tls":
-            raise ArgumentError(f"{spec.address} needs TLS settings: give the client tls=Tls(...)")
-
     # How servers get into groups and out
 
     def _add(self, group: Group, spec: ServerSpec) -> list[OutgoingEndpoint]:
@@ -257,6 +249,9 @@ class Pool:
         if endpoint is not None:
             return endpoint, False
         assert self._loop is not None
+        if address.kind == "tls" and self._tls is None:
+            # The system's authorities will do.
+            self._tls = Tls()
         endpoint = OutgoingEndpoint(
             self._loop,
             address,

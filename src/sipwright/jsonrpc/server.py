@@ -8,27 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from msgspec import Raw
+
 from sipwright.errors import ArgumentError, RpcAnswerError, StartError
 from sipwright.jsonrpc import openrpc
 from sipwright.jsonrpc.addresses import ServerAddress
 from sipwright.jsonrpc.auth import Auth, make_check
-from sipwright.jsonrpc.dispatch import Dispatcher
+from sipwright.jsonrpc.dispatch import Dispatcher, Method, is_async
 from sipwright.jsonrpc.executor import Executor, Hook
 from sipwright.jsonrpc.framing import Framing, find_framing
 from sipwright.jsonrpc.limits import Limits
 from sipwright.jsonrpc.listeners import Listener, listen, parse_listen
-from sipwright.jsonrpc.messages import MAX_BATCH
+from sipwright.jsonrpc.messages import MAX_BATCH, encode_json
 from sipwright.jsonrpc.middleware import Middleware
-from sipwright.jsonrpc.remote import RemoteDeadlines, RpcConnection
+from sipwright.jsonrpc.rpc_connection import RemoteDeadlines, RpcConnection
 from sipwright.jsonrpc.session import Session, SessionOptions
 from sipwright.jsonrpc.tls import Tls
 
 logger = logging.getLogger("sipwright.jsonrpc.server")
+
+MAX_KEEPALIVE = 32767
+"""Seconds: what TCP has room for (tcp(7), TCP_KEEPIDLE)."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 M = TypeVar("M", bound=Middleware)
@@ -64,8 +70,9 @@ class Server:
     counted in `refused`. `tls` is for listening on `tls:`. With `auth`, a client has to call `rpc.auth` with
     `{"token": ...}` first, within `auth_timeout` seconds, unless its certificate says who it is: `auth` is the token, a
     dict of tokens with whom they belong to, or a function, plain or async, that is given the token and returns who has
-    it (`RpcConnection.identity`), None for nobody. `idle_timeout` (seconds) disconnects clients that ask nothing for so
-    long. `keepalive` (seconds) is when TCP begins to look whether a silent client is still there, None for never.
+    it (`RpcConnection.identity`), None for nobody. `idle_timeout` disconnects clients that ask nothing for so many
+    seconds, at the latest for twice as many. After `keepalive` seconds TCP begins to look whether a silent client is
+    still there, with None never.
 
     Sizes: `max_size` is the largest request in bytes: a larger one ends its connection. A larger answer than
     `max_response` bytes becomes an error; a batch of more than `max_batch` messages (at most 10000) is refused.
@@ -101,6 +108,19 @@ class Server:
         title: str = "JSON-RPC service",
         version: str = "1.0.0",
     ) -> None:
+        for name, value, most in (
+            ("max_concurrent", max_concurrent, math.inf),
+            ("max_connections", max_connections, math.inf),
+            ("max_size", max_size, math.inf),
+            ("max_response", max_response, math.inf),
+            ("max_threads", max_threads, math.inf),
+            ("auth_timeout", auth_timeout, math.inf),
+            ("idle_timeout", idle_timeout, math.inf),
+            ("keepalive", keepalive, MAX_KEEPALIVE),
+        ):
+            if value is not None and not 0 < value <= most:
+                bound = "" if most == math.inf else f" and up to {most}"
+                raise ArgumentError(f"{name} is a number above 0{bound}, not {value!r}")
         self.dispatcher = Dispatcher(RpcConnection)
         self.executor = Executor(
             max_concurrent=max_concurrent,
@@ -123,12 +143,14 @@ class Server:
         self._sessions: set[Session] = set()
         self._is_full_told = False
         self._is_started = False
-        self.deadlines: RemoteDeadlines
+        self.deadlines = RemoteDeadlines()
+        # The methods that `rpc.discover` described last, and what it said.
+        self._described: tuple[list[Method], Raw] = ([], Raw())
         self._listeners: list[Listener] = []
         self._closed = asyncio.Event()
         self.dispatcher.add("rpc.ping", _pong, is_builtin=True)
         if discover:
-            self.dispatcher.add(openrpc.DISCOVER, self.discover, is_builtin=True)
+            self.dispatcher.add(openrpc.DISCOVER, self._discover, is_builtin=True)
 
     # What is served
 
@@ -202,8 +224,10 @@ class Server:
         """Put an async function around every call, inside of those that were registered before.
 
         It is called with an RpcRequest and `call_next`, and what it returns is the result: that of
-        `await call_next(request)`, or another.
+        `await call_next(request)`, or another. Raises ArgumentError for a function that is not async.
         """
+        if not is_async(function):
+            raise ArgumentError(f"a middleware is an async function, which {function!r} is not")
         self.executor.add_middleware(function)
         return function
 
@@ -239,6 +263,12 @@ class Server:
     def discover(self) -> dict[str, Any]:
         """Return the OpenRPC document of the methods (what `rpc.discover` answers)."""
         return openrpc.document(self.dispatcher.methods(), self._title, self._version)
+
+    def _discover(self) -> Raw:
+        methods = self.dispatcher.methods()
+        if methods != self._described[0] or not methods:
+            self._described = methods, Raw(encode_json(self.discover()))
+        return self._described[1]
 
     def _limits(
         self, thread: bool | None, concurrency: float | None, rate: float | None, timeout: float | None
@@ -282,8 +312,6 @@ class Server:
             if tls is None:
                 raise ArgumentError(f"to listen on {address}, the server needs tls=Tls(...)")
             context = tls.server_context()
-        if not self._listeners:
-            self.deadlines = RemoteDeadlines(loop)
         listener = await listen(address, lambda: Session(self, loop, frames).connection, context, mode)
         self._listeners.append(listener)
         return listener.addresses[0]
@@ -338,6 +366,7 @@ class Server:
             await asyncio.sleep(0.01)
         for session in list(self._sessions):
             session.connection.abort("the server was closed")
+        self.deadlines.stop()
         self._closed.set()
 
     async def __aenter__(self) -> Self:

@@ -19,7 +19,7 @@ from sipwright.jsonrpc.executor import Executor, ServerEvent
 from sipwright.jsonrpc.framing import Framing
 from sipwright.jsonrpc.listeners import address_of
 from sipwright.jsonrpc.peer import Peer
-from sipwright.jsonrpc.remote import RemoteCall, RemoteDeadlines, RpcConnection, answered
+from sipwright.jsonrpc.rpc_connection import RemoteCall, RemoteDeadlines, RpcConnection, answered
 from sipwright.jsonrpc.serving import Serving
 from sipwright.jsonrpc.sockets import keep_alive
 
@@ -100,6 +100,7 @@ class Session:
         if self._is_tls:
             # There is no half of a connection in TLS.
             return False
+        self.remote.stream_ended()
         self.serving.when_done = connection.close
         if not self.serving.undone:
             connection.close()
@@ -140,9 +141,11 @@ class Session:
 
     def _idle_time_over(self, timeout: float) -> None:
         serving = self.serving
-        if serving.requests == self._requests and not serving.undone and not self.connection.pending:
+        is_busy = serving.undone or self.connection.pending
+        # Looked at once in that time, so that a call does not have to move a timer: it may last twice as long.
+        if serving.requests == self._requests and not is_busy:
             logger.info("JSON-RPC client %s has asked nothing for %g s", self.remote.peer_address, timeout)
             self.connection.close()
         else:
-            self._requests = serving.requests
+            self._requests = -1 if is_busy else serving.requests
             self._watch_idling(timeout)

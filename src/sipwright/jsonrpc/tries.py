@@ -60,6 +60,7 @@ class Tries:
     def sent(self, call: PendingCall, plan: Plan, connection: Connection) -> None:
         """Take note that the call was sent."""
         plan.is_sent = True
+        plan.requests += 1
         plan.asked.append(connection.server)
         if plan.hedge is not None and plan.tries_left and plan.timer is None:
             plan.timer = self._loop.call_later(plan.hedge, self._hedge, call, plan)
@@ -127,6 +128,10 @@ class Tries:
         return True
 
     def _ask(self, call: PendingCall, plan: Plan, connection: Connection) -> None:
+        if plan.timer is not None:
+            # Of a hedge, which begins anew with this request, or of a delay, in which a part of the time was over.
+            plan.timer.cancel()
+            plan.timer = None
         plan.tries_left -= 1
         self.retries += 1
         self._owner.send(call, connection)
@@ -153,6 +158,7 @@ class Tries:
         if other is not None:
             attempt = Attempt(call, plan, other)
             plan.attempts[attempt] = None
+            plan.requests += 1
             plan.asked.append(other.server)
             plan.tries_left -= 1
             self.hedges += 1

@@ -15,7 +15,7 @@ from sipwright.jsonrpc.lenient import decode_spelled, encode
 from sipwright.jsonrpc.resulttext import MISSING, parse_path, part_of
 from sipwright.lang.namespace import ParamKind, Value, Variable
 from sipwright.script.context import Context
-from sipwright.script.kinds import NullableStr, UpdatedVariable, WritableVariable, to_text_or_empty
+from sipwright.script.kinds import NullableStr, Str, UpdatedVariable, WritableVariable, to_text_or_empty
 from sipwright.script.module import Module, function
 
 _KINDS = {
@@ -99,6 +99,31 @@ class Jansson(Module):
         Where there is an object, the members of an object become its own.
         """
         return self._change(ctx, "jansson_append", kind, path, value, target, append=True)
+
+    @function()
+    def jansson_xdecode(self, ctx: Context, json: NullableStr, xavp: Str) -> int:
+        """Make an `$xavp` of an object, or one of each object of an array, the last as the newest.
+
+        Its members are fields, as `jansson_get` stores them: arrays and objects are JSON.
+        """
+        document = self._read("jansson_xdecode", json)
+        if document is MISSING:
+            return -1
+        if ctx.xavps is None:
+            ctx.xavps = {}
+        for item in document if isinstance(document, list) else [document]:
+            members = item.items() if isinstance(item, dict) else ()
+            ctx.xavps.setdefault(xavp, []).append({name: [_to_value(value)] for name, value in members})
+        return 1
+
+    @function()
+    def jansson_xencode(self, ctx: Context, xavp: Str, target: WritableVariable) -> int:
+        """Store the newest `$xavp` of a name as a JSON object in a variable; false when there is none with fields."""
+        items = (ctx.xavps or {}).get(xavp)
+        record = items[-1] if items else None
+        if not isinstance(record, dict):
+            return -1
+        return _store(ctx, target, encode({name: values[-1] for name, values in record.items() if values}).decode())
 
     def _change(
         self,

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, cast
 
-from sipwright import netstring
-from sipwright.errors import NetstringParseError
+from sipwright.errors import FramingParseError
+from sipwright.jsonrpc.framing import Framing, find_framing
 from sipwright.jsonrpc.messages import METHOD_NOT_FOUND, NOT_JSON, decode_json, encode_error, encode_json, encode_result
+from sipwright.jsonrpc.tls import Tls
 
 
 @dataclass(slots=True)
@@ -47,7 +48,7 @@ def result(value: Any) -> Answer:
 
     def answer(connection: FakeConnection, call: RecordedCall) -> None:
         content = value(call.params) if callable(value) else value
-        connection.send(netstring.encode(encode_result(call.id, encode_json(content))))
+        connection.send_payload(encode_result(call.id, encode_json(content)))
 
     return answer
 
@@ -57,23 +58,23 @@ def error(code: int, message: str, data: Any = None) -> Answer:
 
     def answer(connection: FakeConnection, call: RecordedCall) -> None:
         text = None if data is None else encode_json(data)
-        connection.send(netstring.encode(encode_error(call.id, code, message, text)))
+        connection.send_payload(encode_error(call.id, code, message, text))
 
     return answer
 
 
 def payload(text: str | bytes) -> Answer:
-    """Answer with a payload as it is written here, in a right netstring; `%d` stands for the call's id."""
+    """Answer with a payload as it is written here, in a right frame; `%d` stands for the call's id."""
     template = text.encode() if isinstance(text, str) else text
 
     def answer(connection: FakeConnection, call: RecordedCall) -> None:
-        connection.send(netstring.encode(template.replace(b"%d", encode_json(call.id))))
+        connection.send_payload(template.replace(b"%d", encode_json(call.id)))
 
     return answer
 
 
 def raw(data: bytes) -> Answer:
-    """Send bytes as they are, without a netstring around them: a wrong length, half a frame, rubbish."""
+    """Send bytes as they are, without a frame around them: a wrong length, half a frame, rubbish."""
     return lambda connection, _call: connection.send(data)
 
 
@@ -108,14 +109,25 @@ class FakeRpcServer:
     `port` 0 takes a free one and keeps it over `stop` and `start`. With `byte_by_byte`, everything is sent as single
     bytes in separate segments. With `hold` = n, answers are kept until n are there and then sent in reverse order.
     Calls of methods without a script are answered with -32601; those of a batch are answered one by one. What is no
-    netstring or no JSON ends its connection.
+    frame of its `framing` or no JSON ends its connection. With `tls` it is a TLS server.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, byte_by_byte: bool = False, hold: int = 1) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        byte_by_byte: bool = False,
+        hold: int = 1,
+        framing: str | Framing = "netstring",
+        tls: Tls | None = None,
+    ) -> None:
         self.host = host
         self.port = port
         self.byte_by_byte = byte_by_byte
         self.hold = hold
+        self.framing = find_framing(framing)
+        self.tls = tls
         self.calls: list[RecordedCall] = []
         self.connections_made = 0
         self.connections: list[FakeConnection] = []
@@ -127,8 +139,8 @@ class FakeRpcServer:
 
     @property
     def address(self) -> str:
-        """The server as "host:port"."""
-        return f"{self.host}:{self.port}"
+        """The server as "host:port", or "tls:host:port"."""
+        return f"{'' if self.tls is None else 'tls:'}{self.host}:{self.port}"
 
     def on(self, method: str, *answers: Answer) -> None:
         """Set what is done with the calls of a method, one after another; the last is repeated for ever."""
@@ -157,7 +169,8 @@ class FakeRpcServer:
     async def start(self) -> None:
         """Listen, in the running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._listener = await self._loop.create_server(lambda: FakeConnection(self), self.host, self.port)
+        context = None if self.tls is None else self.tls.server_context()
+        self._listener = await self._loop.create_server(lambda: FakeConnection(self), self.host, self.port, ssl=context)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -231,7 +244,7 @@ class FakeConnection(asyncio.Protocol):
 
     def __init__(self, server: FakeRpcServer) -> None:
         self._server = server
-        self._decoder = netstring.Decoder()
+        self._decoder = server.framing.decoder(1 << 20)
         self._transport: asyncio.Transport | None = None
         self._unsent = b""
         self.number = 0
@@ -257,7 +270,7 @@ class FakeConnection(asyncio.Protocol):
                 for message in content if isinstance(content, list) else [content]:
                     if isinstance(message, dict) and "method" in message:
                         self._take(message, one)
-        except (NetstringParseError, *NOT_JSON):
+        except (FramingParseError, *NOT_JSON):
             self.hang_up()
 
     def _take(self, message: dict[str, Any], payload: bytes) -> None:
@@ -267,6 +280,10 @@ class FakeConnection(asyncio.Protocol):
         self._server.calls.append(call)
         if not call.is_notification:
             self._server.next_answer(call.method)(self, call)
+
+    def send_payload(self, content: bytes) -> None:
+        """Send a payload in its frame, in the server's manner."""
+        self.send(self._server.framing.encode(content))
 
     def send(self, data: bytes) -> None:
         """Send bytes in the server's manner."""

@@ -26,6 +26,7 @@ def text_of(members: str | bytes) -> str:
         ('"result":null', '{"result":null}'),
         ('"result":"a\\"b"', '{"result":"a\\"b"}'),
         ('"result":{ "a" : 1.10,\n "l": [1, 2], "s": "a  b" }', '{"result":{"a":1.10,"l":[1,2],"s":"a  b"}}'),
+        ('"result":"h\\u00e9 \\/"', '{"result":"hé /"}'),
         ('"error":null,"result":1', '{"result":1}'),
         ('"error":{"code": -1, "message": "no"}', '{"error":{"code":-1,"message":"no"}}'),
         ('"error":"plain"', '{"error":"plain"}'),
@@ -41,7 +42,7 @@ def test_an_answer_is_one_json_text(members: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("members", [b'"result":"\xff"', b'"error":{"message":"\xff"}'])
-def test_an_answer_that_is_not_utf_8_is_no_json(members: bytes) -> None:
+def test_an_answer_that_cannot_be_decoded_is_no_json(members: bytes) -> None:
     assert text_of(members) == internal_error(InternalError.JSON, REQUEST)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sipwright.errors import ConfigErrors, RpcAnswerError
+from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
 from sipwright.script.loader import load_text
 from sipwright.testing import NoAnswer, ScriptDriver, run_script, sip_request
 
@@ -343,3 +345,48 @@ def test_tm_is_needed_before() -> None:
     assert faults(script("exit;", 'loadmodule "janssonrpcc.so"\n', "")) == [
         ("module 'janssonrpcc' needs module 'tm': load 'tm.so' before it", None)
     ]
+
+
+def test_the_client_is_made_as_the_parameters_say(load: Any) -> None:
+    module = load(
+        *("tm", "pv", "janssonrpcc"),
+        params=[
+            ("janssonrpcc", "server", "conn=a;addr=10.0.0.1;port=1;priority=3;weight=7;hwm=5"),
+            ("janssonrpcc", "server", "conn=a;srv=_rpc._tcp.example.net;hwm=9"),
+            ("janssonrpcc", "min_srv_ttl", 30),
+            ("janssonrpcc", "keep_alive", 60),
+        ],
+        starts=False,
+    ).module("janssonrpcc")
+    made: dict[str, Any] = {}
+
+    def rpc_client(servers: str, **settings: Any) -> Any:
+        made.update(settings, servers=servers)
+        return SimpleNamespace(start=lambda: None, submit=None)
+
+    module.child_init(SimpleNamespace(rpc_client=rpc_client, add_statistics=repr, add_command=lambda *_, **__: None))
+    assert made.pop("connect").keywords == {"keep_alive": 60}
+    assert made == {
+        "servers": "",
+        "groups": {
+            "a": [
+                ServerSpec(ServerAddress("10.0.0.1", 1), -3, 7, 5),
+                ServerSpec(ServerAddress("_rpc._tcp.example.net", 0, "srv"), 0, 1, 9),
+            ]
+        },
+        "min_srv_ttl": 30.0,
+        "retry_lost": True,
+    }
+
+
+def test_commands_tell_the_servers_and_the_counters() -> None:
+    driver = ScriptDriver(asking("retry=3;timeout=100"), rpc={"get_user": NoAnswer.TIMEOUT})
+    driver.receive(sip_request())
+    driver.advance(0.15)
+    listed = driver.command("janssonrpcc.servers")
+    assert [(server["group"], server["address"]) for server in listed] == [
+        ("users", "10.0.0.1:9999"),
+        ("tests", "srv:_test1._tcp.example.net"),
+    ]
+    counters = driver.command("janssonrpcc.stats")
+    assert (counters["calls"], counters["resting"]) == (1, 1)

@@ -106,6 +106,10 @@ class Janssonrpcc(Module):
         self._client.start()
         self._requests = Requests(services, self._client.submit, self.retry_ranges, self._ended)
         services.add_statistics(self._statistics)
+        services.add_command(
+            "janssonrpcc.servers", self._servers, "List the servers, as each worker has them.", params=[]
+        )
+        services.add_command("janssonrpcc.stats", self._stats, "Tell the counters of module janssonrpcc.", "sum", [])
 
     async def destroy(self) -> None:
         """Close the connections: what is on its way ends as an internal error, in its route."""
@@ -212,9 +216,15 @@ class Janssonrpcc(Module):
         self.services.log.error("%s: %s", function_name, why)
         return -1
 
+    def _servers(self, _params: dict[str, Any]) -> list[dict[str, Any]]:
+        servers: list[dict[str, Any]] = self._client.servers()
+        return servers
+
+    def _stats(self, _params: dict[str, Any]) -> dict[str, int]:
+        return {**self._client.counters(), "resting": len(self._requests.resting)}
+
     def _statistics(self) -> dict[str, int]:
-        counters = {f"janssonrpcc:{name}": value for name, value in self._client.counters().items()}
-        return {**counters, "janssonrpcc:resting": len(self._requests.resting)}
+        return {f"janssonrpcc:{name}": value for name, value in self._stats({}).items()}
 
 
 def _filled(params: ParamsText, ctx: Context) -> bytes:

@@ -2,8 +2,9 @@
 
     {"result":...}    {"error":{...}}    {"internal_error":{"message":"...","code":N,"data":{...}}}
 
-The codes, the texts and the order of the members are those of Kamailio's module, as is the request in `data`. White
-space is taken out of what the server sent, as there; all else stays spelled as it was.
+The codes, the texts and the order of the members are those of Kamailio's module, as is the request in `data`. As there,
+what the server sent is decoded and written anew, without white space and escapes that are not needed; but numbers keep
+their spelling.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-import msgspec
-
-from sipwright.jsonrpc.messages import NEITHER, request_head
+from sipwright.jsonrpc.lenient import decode_spelled, encode
+from sipwright.jsonrpc.messages import NEITHER, NOT_JSON, request_head
 
 
 class InternalError(enum.IntEnum):
@@ -41,25 +41,26 @@ _TEXTS = {
 
 def internal_error(code: InternalError, payload: bytes | None = None) -> str:
     """Return the text for a request that has no answer; `payload` is the request, if there was one."""
-    return _decode(b"{%b}" % _internal_member(code, payload))
+    return _rewritten(b"{%b}" % _internal_member(code, payload))
 
 
 def answer_text(call: Any, payload: bytes) -> str:
     """Return the text for a call that was answered, with a result or an error.
 
-    An answer with both or neither is a bad response (section 5 of JSON-RPC); one that is not UTF-8 is no JSON.
+    An answer with both or neither is a bad response (section 5 of JSON-RPC); one with a string that is not UTF-8 is no
+    JSON.
     """
     try:
         if call.error is None:
-            return _decode(b'{"result":%b}' % call.result)
+            return _rewritten(b'{"result":%b}' % call.result)
         error = call.error
         if error is NEITHER:
-            return _decode(b"{%b}" % _bad_response(payload))
+            return _rewritten(b"{%b}" % _bad_response(payload))
         member = b'"error":%b' % error.member
         if error.result is None:
-            return _decode(b"{%b}" % member)
-        return _decode(b'{%b,"result":%b,%b}' % (member, error.result, _bad_response(payload)))
-    except UnicodeDecodeError:
+            return _rewritten(b"{%b}" % member)
+        return _rewritten(b'{%b,"result":%b,%b}' % (member, error.result, _bad_response(payload)))
+    except NOT_JSON:
         return internal_error(InternalError.JSON, payload)
 
 
@@ -81,5 +82,5 @@ def _internal_member(code: InternalError, payload: bytes | None) -> bytes:
     return b'"internal_error":{"message":"%b","code":%d%b}' % (_TEXTS[code].encode(), code, data)
 
 
-def _decode(text: bytes) -> str:
-    return msgspec.json.format(text, indent=-1).decode()
+def _rewritten(text: bytes) -> str:
+    return encode(decode_spelled(text)).decode()

@@ -34,6 +34,8 @@ T = TypeVar("T")
 MAX_PENDING: Final = 10_000
 """How many calls to one client may be in flight."""
 
+AT_END: Final = "the client has ended its stream"
+
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
@@ -53,16 +55,15 @@ class RemoteCall:
 class RemoteDeadlines(Deadlines[RemoteCall]):
     """The deadlines of all calls that a server makes to its clients, in one timer of the loop."""
 
-    __slots__ = ("_loop", "_timer")
+    __slots__ = ("_timer",)
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop.time, self._arm_timer, _time_over)
-        self._loop = loop
+    def __init__(self) -> None:
+        super().__init__(_now, self._arm_timer, _time_over)
         self._timer: asyncio.TimerHandle | None = None
 
     def _arm_timer(self, when: float) -> None:
         self.stop()
-        self._timer = self._loop.call_at(when, self.expire)
+        self._timer = asyncio.get_running_loop().call_at(when, self.expire)
 
     def stop(self) -> None:
         """End no more calls."""
@@ -86,7 +87,17 @@ class RpcConnection:
     From a thread, use `asyncio.run_coroutine_threadsafe`.
     """
 
-    __slots__ = ("_connection", "_deadlines", "_free", "_serving", "_state", "certificate", "identity", "peer_address")
+    __slots__ = (
+        "_connection",
+        "_deadlines",
+        "_free",
+        "_is_at_end",
+        "_serving",
+        "_state",
+        "certificate",
+        "identity",
+        "peer_address",
+    )
 
     def __init__(self, serving: Serving, deadlines: RemoteDeadlines) -> None:
         self._serving = serving
@@ -94,6 +105,7 @@ class RpcConnection:
         self._connection: Connection | None = None
         self._free: asyncio.Future[None] | None = None
         self._state: dict[Any, Any] | None = None
+        self._is_at_end = False
         self.peer_address = ServerAddress("", 0)
         self.certificate: dict[str, Any] | None = None
         self.identity: Any = None
@@ -132,14 +144,16 @@ class RpcConnection:
         `params` is anything that msgspec encodes to an array or an object, None for none; `timeout` is in seconds, also
         for a client that does not read. Cancelling the task gives the call up.
 
-        Raises RpcAnswerError (the client's error), RpcTimeoutError, RpcConnectionError (the connection is gone, or
-        MAX_PENDING calls are in flight on it), RpcResultError for a result of another type, TypeError for params that
-        cannot be encoded.
+        Raises RpcAnswerError (the client's error), RpcTimeoutError, RpcConnectionError (the client is gone or sends no
+        more, or MAX_PENDING calls are in flight on its connection), RpcResultError for a result of another type,
+        TypeError for params that cannot be encoded.
         """
         decode = None if result is None else decoder_for(result)
         head, text = request_head(method), encode_params(params)
         loop = asyncio.get_running_loop()
         connection = self._opened(method)
+        if self._is_at_end:
+            raise RpcConnectionError(f"{method!r}: {AT_END}")
         if connection.is_blocked:
             before = loop.time()
             connection = await self._writable(method, timeout)
@@ -218,12 +232,20 @@ class RpcConnection:
             free, self._free = self._free, None
             free.set_result(None)
 
+    def stream_ended(self) -> None:
+        """Take note that it sends no more, answers for one; it may still read."""
+        self._is_at_end = True
+        self._end_calls(AT_END)
+
     def ended(self, reason: str) -> None:
         """Take note that it is gone."""
-        connection, self._connection = self._connection, None
+        self._end_calls(reason)
+        self._connection = None
         self.freed()
-        if connection is not None:
-            for call in connection.peer.take_all():
+
+    def _end_calls(self, reason: str) -> None:
+        if self._connection is not None:
+            for call in self._connection.peer.take_all():
                 _end(call, ConnectionError(reason))
 
 
@@ -238,6 +260,10 @@ def identity_of(certificate: dict[str, Any]) -> str | None:
     names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
     names += [value for _, value in certificate.get("subjectAltName", ())]
     return names[0] if names else None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _time_over(call: RemoteCall) -> None:
