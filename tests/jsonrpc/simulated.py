@@ -5,6 +5,7 @@ The servers count which calls they carried out; the books say what became of eac
 
 - a call ends exactly once, in its time, with its own result, and not at all once it was cancelled;
 - a call that must not be doubled is carried out at most once, and one that no server was asked for, never;
+- a server that was drained, taken away, or left out gets no call, and none gets more than it may have at a time;
 - what the client, the books and the servers have counted is the same;
 - at the end nothing is left: no entry, no timer, no connection, no task.
 """
@@ -17,12 +18,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
-from sipwright.errors import RpcAnswerError, RpcError, RpcTimeoutError
+from sipwright.errors import RpcAnswerError, RpcConnectionError, RpcError, RpcTimeoutError
+from sipwright.jsonrpc import connection
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
 from sipwright.jsonrpc.calls import PendingCall
 from sipwright.jsonrpc.client import Client
 from sipwright.jsonrpc.messages import encode_json
+from sipwright.jsonrpc.rpc_connection import RpcConnection
 from sipwright.jsonrpc.server import Server
 from sipwright.testing.fakerpc import (
     FakeConnection,
@@ -35,9 +39,13 @@ from sipwright.testing.fakerpc import (
     raw,
     result,
 )
-from sipwright.testing.simnet import SimConnection, SimHost, SimNetwork
+from sipwright.testing.simnet import SimHost, SimNetwork
 
 PORT = 7000
+NAME = "_rpc._tcp.example.org"
+# Bytes that a connection holds before it counts as blocked, instead of a megabyte, and that the systems hold besides.
+HIGH_WATER = 2000
+WINDOW = 1500
 # An error that a server answers with before it has done anything: another server may be asked.
 BUSY = -32050
 FAILED = 500
@@ -45,6 +53,9 @@ FAILED = 500
 SLACK = 1e-6
 # Each call of a set with more than 64 different timeouts may end late by this part of it (see `deadlines`).
 SHARED_SLACK = 1 / 16
+
+# The calls of a batch.
+MAX_BATCH = 7
 
 ODD_ANSWERS = ("right", "doubled", "late", "never", "hang up", "rubbish", "half", "unknown id", "busy", "null id")
 COUNTERS = ("results", "errors", "timeouts", "failures", "cancelled")
@@ -56,10 +67,12 @@ class Asked:
     """One call in the books."""
 
     token: int
+    group: str
     is_repeatable: bool
     timeout: float
     started: float
     tries: int
+    is_hedged: bool
     handle: PendingCall | None = None
     task: asyncio.Task[Any] | None = None
     ends: list[str] = field(default_factory=list)
@@ -79,8 +92,9 @@ class Machine:
         self.address = ServerAddress(name if len(world.machines) % 2 else self.host.addresses[0], PORT)
         self.server: Server | FakeRpcServer | None = None
         self.former: list[Server] = []
-        # The client's groups that it is a server of.
+        # The client's groups that it is a server of, and those in which it is drained.
         self.is_known_in: set[str] = set()
+        self.is_drained_in: set[str] = set()
 
     async def start(self) -> None:
         """Start a server, if there is none."""
@@ -89,13 +103,14 @@ class Machine:
         with self.host:
             if self.is_odd:
                 fake = FakeRpcServer("0.0.0.0", PORT)
-                for method in ("work", "get"):
+                for method in ("work", "get", "ask_back"):
                     fake.on(method, self._odd_answer)
                 await fake.start()
                 self.server = fake
             else:
-                server = Server(max_concurrent=5)
+                server = Server(max_concurrent=5, cancel_method="rpc.cancel", keepalive=20.0)
                 server.add_method("work", self._work)
+                server.add_method("ask_back", self._ask_back)
                 server.add_method("get", self._get)
                 server.add_method("note", self._note)
                 await server.start("0.0.0.0", PORT)
@@ -124,7 +139,16 @@ class Machine:
             self.former.append(self.server)
         self.server = None
 
-    async def _work(self, token: int, seconds: float, code: int) -> int:
+    async def _ask_back(self, token: int, seconds: float, code: int, client: RpcConnection) -> Any:
+        if code == BUSY:
+            raise RpcAnswerError(BUSY, "busy")
+        self.world.executed[token] += 1
+        try:
+            return await client.call("tell", [token, seconds, code], timeout=1.0)
+        except (RpcTimeoutError, RpcConnectionError):
+            raise RpcAnswerError(FAILED, "the client did not say") from None
+
+    async def _work(self, token: int, seconds: float, code: int, _padding: str = "") -> int:
         if code == BUSY:
             raise RpcAnswerError(BUSY, "busy")
         self.world.executed[token] += 1
@@ -134,7 +158,7 @@ class Machine:
             raise RpcAnswerError(code, "failed")
         return token
 
-    def _get(self, token: int, seconds: float, code: int) -> int:
+    def _get(self, token: int, seconds: float, code: int, _padding: str = "") -> int:
         if code:
             raise RpcAnswerError(code, "failed")
         self.world.executed[token] += 1
@@ -143,11 +167,11 @@ class Machine:
     def _note(self, token: int) -> None:
         self.world.noted[token] += 1
 
-    def _odd_answer(self, connection: FakeConnection, call: RecordedCall) -> None:
+    def _odd_answer(self, client: FakeConnection, call: RecordedCall) -> None:
         token = call.params[0]
         how = self.world.net.random.choice(ODD_ANSWERS)
         if how == "busy":
-            error(BUSY, "busy")(connection, call)
+            error(BUSY, "busy")(client, call)
             return
         self.world.executed[token] += 1
         answer = {
@@ -155,13 +179,13 @@ class Machine:
             "doubled": both(result(token), result(token)),
             "late": after(self.world.net.random.choice((0.1, 1.0, 5.0)), result(token)),
             "never": raw(b""),
-            "hang up": lambda connection, _call: connection.hang_up(),
+            "hang up": lambda client, _call: client.hang_up(),
             "rubbish": raw(b"rubbish"),
-            "half": both(raw(b'40:{"jsonrpc":"2.0",'), after(0.05, lambda connection, _call: connection.hang_up())),
+            "half": both(raw(b'40:{"jsonrpc":"2.0",'), after(0.05, lambda client, _call: client.hang_up())),
             "unknown id": both(payload('{"jsonrpc":"2.0","id":999999,"result":1}'), after(0.2, result(token))),
             "null id": both(payload('{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"?"}}'), result(token)),
         }[how]
-        answer(connection, call)
+        answer(client, call)
 
 
 class World:
@@ -170,7 +194,9 @@ class World:
     def __init__(
         self, seed: int, *, good: int = 3, odd: int = 1, spare: int = 1, exact: bool = True, **options: Any
     ) -> None:
-        self.net = SimNetwork(seed, trace_size=400)
+        self._patches = contextlib.ExitStack()
+        self._patches.enter_context(patch.multiple(connection, HIGH_WATER=HIGH_WATER, LOW_WATER=HIGH_WATER // 4))
+        self.net = SimNetwork(seed, trace_size=400, window=WINDOW)
         self.executed: Counter[int] = Counter()
         self.noted: Counter[int] = Counter()
         self.sent_notes: Counter[int] = Counter()
@@ -178,25 +204,32 @@ class World:
         self.open: dict[Asked, None] = {}
         self.ended: Counter[str] = Counter()
         self.made = 0
-        self.requests = 0
+        self.out: set[str] = set()
         self.is_exact = exact
         self.faults: list[str] = []
         self.machines: list[Machine] = []
         for number in range(good + odd + spare):
             self.machines.append(Machine(self, f"s{number}", is_odd=good <= number < good + odd))
+        self.max_pending = options.get("max_pending", 10_000)
+        self._by_name = {str(machine.address): machine for machine in self.machines}
         self.hedge: float | None = options.get("hedge")
         specs = [ServerSpec(m.address, 1 + n % 2, 1 + n % 3) for n, m in enumerate(self.machines[: good + odd])]
         for number, machine in enumerate(self.machines[: good + odd]):
             machine.is_known_in = {"", "other"} if number else {""}
         self.client = Client(
             specs,
-            groups={"other": specs[1:]},
+            groups={"other": specs[1:], "named": f"srv:{NAME},1"},
+            resolver=self.net,
+            min_srv_ttl=0.1,
             idempotent_methods=("get",),
             random=self.net.random.random,
             reconnect_interval=0.3,
             **options,
         )
         self.client.watch = self._watch
+        self.client.watch_servers = self._watch_servers
+        self.client.dispatcher.add("tell", self._tell)
+        self.name(0, 1)
         self.run(self._start())
 
     async def _start(self) -> None:
@@ -208,13 +241,30 @@ class World:
         """Run a coroutine in the simulation."""
         return self.net.run(work, limit=1e6)
 
+    async def _tell(self, token: int, seconds: float, code: int) -> int:
+        """Answer what a server asks the client in the middle of its call."""
+        await asyncio.sleep(seconds)
+        if code:
+            raise RpcAnswerError(code, "failed")
+        return token
+
+    def name(self, *indexes: int) -> None:
+        """Set the servers that the name stands for; none removes it."""
+        if indexes:
+            records = [(10 * (n % 2), 1, PORT, self.machines[i].host.name) for n, i in enumerate(indexes)]
+            self.net.add_srv(NAME, *records, ttl=0.1)
+        else:
+            self.net.remove_srv(NAME)
+
     # Calls
 
-    def _book(self, timeout: float, retry: int, hedge: float | None, *, is_repeatable: bool) -> Asked:
+    def _book(
+        self, timeout: float, retry: int, hedge: float | None, *, is_repeatable: bool, group: str | None = None
+    ) -> Asked:
         self.made += 1
         hedge = self.hedge if hedge is None else hedge
         tries = 1 + (max(retry, 1) if hedge is not None and is_repeatable else retry)
-        asked = Asked(self.made, is_repeatable, timeout, self.net.loop.time(), tries)
+        asked = Asked(self.made, group or "", is_repeatable, timeout, self.net.loop.time(), tries, hedge is not None)
         self.books[asked.token] = asked
         self.open[asked] = None
         return asked
@@ -230,11 +280,12 @@ class World:
         seconds: float = 0.0,
         code: int = 0,
         wait: bool = False,
+        padding: int = 0,
         group: str | None = None,
         then: Callable[[], object] | None = None,
     ) -> Asked:
         """Make a call with a callback; `then()` is called in it."""
-        asked = self._book(timeout, retry, hedge, is_repeatable=idempotent or method == "get")
+        asked = self._book(timeout, retry, hedge, is_repeatable=idempotent or method == "get", group=group)
 
         def done(argument: object, call: PendingCall) -> None:
             self._ended(asked, str(call.status))
@@ -247,7 +298,7 @@ class World:
 
         asked.handle = self.client.submit(
             method,
-            encode_json([asked.token, seconds, code]),
+            encode_json([asked.token, seconds, code, "x" * padding] if padding else [asked.token, seconds, code]),
             done,
             asked,
             timeout=timeout,
@@ -272,7 +323,7 @@ class World:
         group: str | None = None,
     ) -> Asked:
         """Make a call in a task."""
-        asked = self._book(timeout, retry, hedge, is_repeatable=idempotent or method == "get")
+        asked = self._book(timeout, retry, hedge, is_repeatable=idempotent or method == "get", group=group)
 
         async def run() -> None:
             try:
@@ -372,7 +423,7 @@ class World:
                 f"{asked.token} has ended ({status}) {late:.6f} s after its timeout of {asked.timeout} s"
             )
 
-    def _watch(self, event: str, call: PendingCall | None, _server: str, _number: int | None) -> None:
+    def _watch(self, event: str, call: PendingCall | None, server: str, _number: int | None) -> None:
         """Take note of what the client says that it does."""
         if call is None or call.params is None:
             return
@@ -381,26 +432,65 @@ class World:
             self.faults.append(f"{asked.token}: {event} after {asked.told}")
         asked.told.append(event)
         if event == "request":
-            self.requests += 1
+            self._check_choice(asked, server)
         else:
+            if event == "timeout" and not asked.is_hedged and call.connection is not None and call.connection._ended:
+                self.faults.append(f"{asked.token} has ended by its time, though its connection was lost before")
             self.ended[event] += 1
 
-    # Faults
+    def _watch_servers(self, event: str, server: str) -> None:
+        if event == "out":
+            self.out.add(server)
+        elif event == "back":
+            self.out.discard(server)
 
-    def connections(self) -> list[SimConnection]:
-        """What is open."""
-        return self.net.connections
+    def _check_choice(self, asked: Asked, server: str) -> None:
+        """Look whether the server of a request may have it."""
+        # One that was taken away and is there again has begun anew.
+        if server in self.out and all(one.is_out for one in self.client._pool.endpoints if one.name == server):
+            self.faults.append(f"{asked.token} was sent to {server}, which is left out")
+        machine = self._by_name.get(server)
+        if asked.group != "named" and machine is not None:
+            if asked.group not in machine.is_known_in:
+                self.faults.append(f"{asked.token} was sent to {server}, which was taken away")
+            if asked.group in machine.is_drained_in:
+                self.faults.append(f"{asked.token} was sent to {server}, which is drained")
+
+    # The client's servers
+
+    def add_server(self, machine: Machine, group: str, priority: int, weight: int) -> None:
+        """Add a server, or give it another priority and weight and end its draining."""
+        machine.is_known_in.add(group)
+        machine.is_drained_in.discard(group)
+        self.client.add_server(ServerSpec(machine.address, priority, weight), group)
+
+    def drain_server(self, machine: Machine, group: str) -> None:
+        """Let a server have no new calls."""
+        if group in machine.is_known_in:
+            machine.is_drained_in.add(group)
+            if self.client.drain_server(machine.address, group) < 0:
+                self.faults.append("fewer than no calls are in flight")
+
+    def remove_server(self, machine: Machine, group: str) -> None:
+        """Take a server away."""
+        if group in machine.is_known_in:
+            machine.is_known_in.remove(group)
+            machine.is_drained_in.discard(group)
+            self.client.remove_server(machine.address, group)
 
     # What must be so
 
     def check(self) -> None:
         """Compare the books with what the client has counted."""
-        assert self.faults == []
+        assert not self.faults, self.faults[:3]
         counted = self.client.counters()
         assert counted["calls"] == sum(counted[name] for name in (*COUNTERS, "pending"))
         for name in COUNTERS:
             assert counted[name] == self.ended[STATUS_OF[name]], name
         assert counted["pending"] <= len(self.open)
+        for server, pending in self.client.connections.items():
+            # A batch goes as a whole, and a probe always.
+            assert (pending or 0) <= self.max_pending + MAX_BATCH + 1, server
         assert counted["notifications"] <= sum(self.sent_notes.values())
         for asked in self.books.values():
             if not asked.is_repeatable:
@@ -446,7 +536,7 @@ class World:
         assert self.net.connections == []
         assert self.net.loop.timers() == []
         assert asyncio.all_tasks(self.net.loop) == set()
-        assert self.net.loop.errors == []
+        assert not self.net.loop.errors, self.net.loop.errors[:2]
         assert len(self.client._deadlines) == 0
         assert self.client._pool.connections() == []
         for machine in self.machines:
@@ -460,8 +550,8 @@ class World:
 
     def close(self) -> None:
         """Let go of the simulation."""
-        with contextlib.suppress(RuntimeError):
-            self.net.close()
+        self._patches.close()
+        self.net.close()
 
 
 def _status(fault: RpcError) -> str:

@@ -4,8 +4,7 @@
 made; the SIP router uses them. `client` puts the face for `async` code on top. The servers are `pool`, each of them
 `endpoint`, the choice among them `groups`, ids `peer`, bytes `connection`, timeouts `deadlines`.
 
-A call ends exactly once: by its answer, its deadline, the loss of its connection, or `cancel()`. Further tries are
-`tries`, servers that do not answer `health`.
+What becomes of a call is `ledger`.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import random as random_module
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -20,46 +20,41 @@ from msgspec import UNSET
 
 from sipwright.errors import ArgumentError, JsonRpcParseError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
-from sipwright.jsonrpc.calls import Attempt, PendingCall, Plan, Probe
+from sipwright.jsonrpc.calls import PendingCall, Plan
 from sipwright.jsonrpc.connecting import Connect, connect
-from sipwright.jsonrpc.connection import CALLBACK_FAULTS, Connection
-from sipwright.jsonrpc.deadlines import Deadlines
+from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.dispatch import Dispatcher
 from sipwright.jsonrpc.endpoint import DialedEndpoint, Endpoint
 from sipwright.jsonrpc.executor import Executor
 from sipwright.jsonrpc.framing import Framing, find_framing
 from sipwright.jsonrpc.groups import Group
 from sipwright.jsonrpc.health import Health
+from sipwright.jsonrpc.ledger import Ledger
 from sipwright.jsonrpc.messages import (
     METHOD_NOT_FOUND,
     Message,
-    answer_error,
     encode_batch,
     encode_error,
     encode_notification,
     request_head,
 )
-from sipwright.jsonrpc.outcome import CLOSED, ERROR, FAILURE, OK, TIMEOUT, Status
+from sipwright.jsonrpc.outcome import CLOSED, FAILURE
 from sipwright.jsonrpc.peer import Peer
-from sipwright.jsonrpc.pool import Pool, Servers, why_not
+from sipwright.jsonrpc.pool import Pool, Servers
 from sipwright.jsonrpc.resolve import DnsResolver, Resolver
 from sipwright.jsonrpc.serving import Serving
 from sipwright.jsonrpc.tls import Tls
 from sipwright.jsonrpc.tries import Tries
 from sipwright.jsonrpc.turns import Policy
-from sipwright.jsonrpc.waiting import Waiting
 
 NOT_STARTED = "the client was not started: use 'async with', or call start()"
 OTHER_LOOP = "the client belongs to another event loop: the one that ran when it was started"
 
 Done = Callable[[Any, PendingCall], object]
 WhenFull = Literal["refuse", "wait"]
-# Told what a client does: the event, the call (None: nobody waits for that answer), the server "host:port" (empty: none
-# was asked) and the id that the request had on its connection (None: none was sent).
-Watch = Callable[[str, PendingCall | None, str, int | None], object]
 
 
-class Caller:
+class Caller(Ledger):
     """A JSON-RPC client of one event loop, for code with callbacks; `Client` is this and more.
 
     `servers` is `"host:port,priority host:port,priority"` or a list of ServerSpec; `groups` are further ones by name,
@@ -126,12 +121,10 @@ class Caller:
     ) -> None:
         if when_full not in ("refuse", "wait"):
             raise ArgumentError(f"when_full is 'refuse' or 'wait', not {when_full!r}")
+        super().__init__(cancel_method=cancel_method, max_waiting=max_waiting, waits_when_full=when_full == "wait")
         self.timeout = timeout
         self.retry = retry
-        self.calls = self.results = self.errors = self.timeouts = self.failures = self.cancelled = 0
         self.notifications = self.malformed = 0
-        self.watch: Watch | None = None
-        self.watch_servers: Callable[[str, str], object] | None = None
         self._max_size = max_size
         self._framing = find_framing(framing)
         self._idempotent_methods = frozenset(idempotent_methods)
@@ -142,7 +135,6 @@ class Caller:
         self._max_failures = max_failures
         self._probe_interval = probe_interval
         self._probe_method = probe_method
-        self._cancel_method = cancel_method
         self._random = random
         self.dispatcher = Dispatcher()
         self.executor = Executor(max_concurrent=max_concurrent)
@@ -160,20 +152,9 @@ class Caller:
             min_srv_ttl=min_srv_ttl,
         )
         self._default = Group("", _ignore)
-        self._waiting = Waiting(
-            limit=max_waiting,
-            waits_when_full=when_full == "wait",
-            send=self.send,
-            fail=lambda call, reason: self._end(call, FAILURE, reason),
-            later=lambda *call: self._loop.call_soon(*call),
-        )
         self._lost_peers = [0, 0, 0]
-        self._is_closed = False
         self._started_in: asyncio.AbstractEventLoop | None = None
-        self._armed: asyncio.TimerHandle | None = None
         self._start_deadline: Callable[[float, Any], float] = _not_started
-        self._tries: Tries
-        self._health: Health
 
     # Life of the client
 
@@ -181,19 +162,18 @@ class Caller:
         """Begin to connect, in the running event loop. Returns at once; servers that are down are asked again."""
         if self._started_in is not None:
             raise RuntimeError("the client was started before")
-        self._loop = self._started_in = loop = asyncio.get_running_loop()
-        self._clock = loop.time
-        self._deadlines: Deadlines[Any] = Deadlines(loop.time, self._arm, self._time_over)
-        self._start_deadline = self._deadlines.start
-        self._tries = Tries(loop, self, self._retry_delay, self._random)
-        self._health = Health(
+        self._started_in = loop = asyncio.get_running_loop()
+        self._open(
             loop,
-            max_failures=self._max_failures,
-            interval=self._probe_interval,
-            method=self._probe_method,
-            timeout=min(self.timeout, 5.0),
-            start_deadline=self._start_deadline,
-            changed=self._tell_server,
+            Tries(loop, self, self._retry_delay, self._random),
+            partial(
+                Health,
+                loop,
+                max_failures=self._max_failures,
+                interval=self._probe_interval,
+                method=self._probe_method,
+                timeout=min(self.timeout, 5.0),
+            ),
         )
         self._default = self._pool.start(loop)
 
@@ -489,170 +469,6 @@ class Caller:
             "out": sum(endpoint.is_out for endpoint in self._pool.endpoints),
         }
 
-    # How a call ends
-
-    def _answered(self, call: PendingCall, message: Message) -> None:
-        if call.plan is not None:
-            ended = self._planned_answer(call, message)
-            if ended is None:
-                return
-            call = ended
-        call.ended = self._clock()
-        del call.table[call]
-        result = message.result
-        if message.error is UNSET and result is not UNSET:
-            call.status = OK
-            call.result = bytes(result)
-            self.results += 1
-        else:
-            self._take_error(call, message)
-        if self.watch is not None:
-            self._tell_end(call)
-        argument, call.argument = call.argument, None
-        try:
-            call.done(argument, call)
-        except CALLBACK_FAULTS as error:  # the boundary to the caller's code
-            self._report(call, error)
-        if self._waiting:
-            self._waiting.fill()
-
-    def _planned_answer(self, one: PendingCall | Attempt | Probe, message: Message) -> PendingCall | None:
-        """Return the call that ends with an answer; None where it ends no call."""
-        if isinstance(one, Probe):
-            self._health.answered(one)
-            return None
-        assert one.plan is not None
-        return self._tries.answered(one, one.plan, message)
-
-    def _take_error(self, call: PendingCall, message: Message) -> None:
-        error = answer_error(message)
-        if error is not None:
-            call.status = ERROR
-            call.error = error
-            self.errors += 1
-        else:
-            call.status = OK
-            call.result = b"null" if message.result is UNSET else bytes(message.result)
-            self.results += 1
-
-    def _end(self, call: PendingCall, status: Status, reason: str) -> None:
-        """End a call without an answer."""
-        if call.status is not None:
-            return
-        if call.queue is not None:
-            call.queue.pop(call, None)
-            call.queue = None
-        if call.plan is not None:
-            self._tries.end(call.plan)
-        call.ended = self._clock()
-        call.table.pop(call, None)
-        call.status = status
-        call.reason = reason
-        if status is TIMEOUT:
-            self.timeouts += 1
-        else:
-            self.failures += 1
-        if self.watch is not None:
-            self._tell_end(call)
-        argument, call.argument = call.argument, None
-        try:
-            call.done(argument, call)
-        except CALLBACK_FAULTS as error:  # the boundary to the caller's code
-            self._report(call, error)
-
-    def call_cancelled(self, call: PendingCall) -> None:
-        """Take note that a call was given up (called by the call)."""
-        self.cancelled += 1
-        if self.watch is not None:
-            self.watch("cancelled", call, call.server, None if call.connection is None else call.id)
-        if call.plan is not None:
-            self._tries.end(call.plan)
-        if call.connection is not None:
-            self.give_up(call, call.connection)
-        if self._waiting:
-            self._waiting.fill()
-
-    def give_up(self, one: PendingCall | Attempt, connection: Connection) -> None:
-        """Forget a request whose answer nobody wants any more, and tell the server if it is to be told."""
-        if connection.peer.abandon(one) and self._cancel_method is not None and not connection.is_blocked:
-            connection.write(encode_notification(self._cancel_method, b'{"id":%d}' % one.id))
-
-    def blame(self, connection: Connection) -> None:
-        """Take note that a server has not answered in time."""
-        self._health.blame(connection)
-
-    def tell(self, event: str, call: PendingCall, server: str, number: int | None) -> None:
-        """Tell who watches what happens with a call."""
-        if self.watch is not None:
-            self.watch(event, call, server, number)
-
-    def _tell_server(self, event: str, endpoint: Endpoint) -> None:
-        if self.watch_servers is not None:
-            self.watch_servers(event, endpoint.name)
-
-    def _tell_end(self, call: PendingCall) -> None:
-        assert self.watch is not None
-        assert call.status is not None
-        self.watch(call.status, call, call.server, None if call.connection is None else call.id)
-
-    def _report(self, call: PendingCall, error: BaseException) -> None:
-        self._loop.call_exception_handler(
-            {"message": f"error in the callback of JSON-RPC call {call.method!r}", "exception": error}
-        )
-
-    def _time_over(self, call: PendingCall | Probe) -> None:
-        if isinstance(call, Probe):
-            self._health.ended(call)
-            return
-        plan = call.plan
-        if plan is not None and plan.slices_left > 1:
-            plan.slices_left -= 1
-            self._start_deadline(plan.slice, call)
-            if call.queue is None:
-                self._tries.part_over(call, plan)
-        elif call.queue is not None:
-            self._end(call, FAILURE, self._waiting.reason(call))
-        elif call.connection is not None:
-            self._no_answer(call, call.connection)
-
-    def _no_answer(self, call: PendingCall, connection: Connection) -> None:
-        """End a call whose time is over."""
-        plan = call.plan
-        if plan is not None and not (plan.is_sent or plan.attempts):
-            self._end(call, FAILURE, f"{connection.server} could not be asked again: {why_not(plan.group)}")
-            return
-        self._health.blame(connection)
-        self.give_up(call, connection)
-        for attempt in list(plan.attempts) if plan is not None else ():
-            self._health.blame(attempt.connection)
-        self._end(call, TIMEOUT, "")
-        if self._waiting:
-            self._waiting.fill()
-
-    def _take_calls(self, connection: Connection, reason: str) -> None:
-        """End the calls of a connection that is gone, or try them elsewhere."""
-        for one in connection.peer.take_all():
-            if isinstance(one, Probe):
-                self._health.ended(one)
-                continue
-            call: PendingCall | None = one
-            if one.plan is not None:
-                call = one.call if isinstance(one, Attempt) else one
-                if call.status is None:
-                    call = call if self._is_closed else self._tries.lost(one, one.plan, connection)
-            # The end of another one of them may have cancelled it.
-            if call is not None and call.status is None:
-                self._end(call, FAILURE, CLOSED if self._is_closed else f"{connection.server}: {reason}")
-
-    def send(self, call: PendingCall, connection: Connection) -> None:
-        """Send a call, for the first time or again."""
-        call.connection = connection
-        connection.write(connection.request(call, request_head(call.method), call.params))
-        if call.plan is not None:
-            self._tries.sent(call, call.plan, connection)
-        if self.watch is not None:
-            self.watch("request", call, connection.server, call.id)
-
     # What the pool tells
 
     def group_changed(self, group: Group) -> None:
@@ -716,13 +532,6 @@ class Caller:
             endpoint.serving.requested(requests, is_batch)
         elif endpoint.connection is not None:
             _refuse(endpoint.connection, requests)
-
-    # The timer
-
-    def _arm(self, when: float) -> None:
-        if self._armed is not None:
-            self._armed.cancel()
-        self._armed = self._loop.call_at(when, self._deadlines.expire)
 
 
 class Dialed:

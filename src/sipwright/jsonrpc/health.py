@@ -72,8 +72,8 @@ class Health:
         logger.warning(
             "JSON-RPC server %s is left out: %d calls in a row had no answer", endpoint.name, endpoint.failures
         )
-        endpoint.tell()
         self._changed("out", endpoint)
+        endpoint.tell()
         self._probe_later(endpoint)
 
     def answered(self, probe: Probe) -> None:
@@ -85,8 +85,9 @@ class Health:
             endpoint.is_out = False
             endpoint.failures = 0
             logger.info("JSON-RPC server %s answers again", endpoint.name)
-            endpoint.tell()
+            # Told before it gets the calls that wait for it.
             self._changed("back", endpoint)
+            endpoint.tell()
 
     def ended(self, probe: Probe) -> None:
         """Take the end of a probe without an answer: its time is over, or its connection is lost."""

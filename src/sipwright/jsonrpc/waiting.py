@@ -81,8 +81,9 @@ class Waiting:
                 call = next(iter(queue))
                 del queue[call]
                 call.queue = None
+                # It may fill the connection's buffer: then the group has changed, and this is called from within.
                 self._send(call, connection)
-            else:
+            if not queue and self._queues.get(group) is queue:
                 del self._queues[group]
 
     def group_changed(self, group: Group) -> None:
