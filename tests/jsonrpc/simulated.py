@@ -20,14 +20,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
-from sipwright.jsonrpc.remote import RpcConnection
-
 from sipwright.errors import RpcAnswerError, RpcConnectionError, RpcError, RpcTimeoutError
 from sipwright.jsonrpc import connection
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
 from sipwright.jsonrpc.calls import PendingCall
 from sipwright.jsonrpc.client import Client
 from sipwright.jsonrpc.messages import encode_json
+from sipwright.jsonrpc.remote import RpcConnection
 from sipwright.jsonrpc.server import Server
 from sipwright.testing.fakerpc import (
     FakeConnection,
