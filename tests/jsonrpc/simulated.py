@@ -26,7 +26,7 @@ from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
 from sipwright.jsonrpc.calls import PendingCall
 from sipwright.jsonrpc.client import Client
 from sipwright.jsonrpc.messages import encode_json
-from sipwright.jsonrpc.remote import RpcConnection
+from sipwright.jsonrpc.rpc_connection import RpcConnection
 from sipwright.jsonrpc.server import Server
 from sipwright.testing.fakerpc import (
     FakeConnection,
