@@ -163,7 +163,6 @@ def test_a_batch_has_each_element_or_its_fault() -> None:
         '{"jsonrpc": "1.0", "method": "m", "id": 1}',
         '{"jsonrpc": "2.0", "id": 1}',
         '{"jsonrpc": "2.0", "method": "m", "params": "bar", "id": 1}',
-        '{"jsonrpc": "2.0", "method": "m", "params": null, "id": 1}',
     ],
 )
 def test_a_wrong_request_is_named_and_keeps_its_id(text: str) -> None:
@@ -221,3 +220,9 @@ def test_an_error_keeps_its_member_as_json_and_the_result_beside_it() -> None:
         assert error is not None
         assert (error.member, error.result) == (member, result)
     assert answer_error(read('{"id": 1}')) is NEITHER
+
+
+def test_params_that_are_null_are_none() -> None:
+    message = read('{"jsonrpc": "2.0", "method": "m", "params": null, "id": 1}')
+    assert check_request(message) is None
+    assert message.params is UNSET

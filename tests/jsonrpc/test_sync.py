@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from sipwright.errors import (
     RpcResultError,
     RpcTimeoutError,
 )
-from sipwright.jsonrpc import Server
+from sipwright.jsonrpc import Client, Server
 from sipwright.jsonrpc.service import Service, remote
 from sipwright.jsonrpc.sync import SyncClient
 from sipwright.testing import FakeRpcServer
@@ -285,9 +286,19 @@ def test_a_malformed_argument_is_told_when_the_client_is_made() -> None:
         SyncClient("", when_full="drop")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="no framing is named 'x'"):
         SyncClient("", framing="x")
-    for server in ("tls:127.0.0.1:1,1", "srv:_x._tls.example,1"):
-        with pytest.raises(ArgumentError, match="needs TLS settings"):
-            SyncClient(server)
+
+
+def test_names_and_counts_are_those_of_the_asyncio_client() -> None:
+    assert list(SyncClient("").counters()) == list(Client("").counters())
+
+    def arguments(function: Any) -> dict[str, object]:
+        return {name: p.default for name, p in inspect.signature(function).parameters.items()}
+
+    for name in ("call", "notify", "batch", "connected", "close"):
+        assert arguments(getattr(SyncClient, name)) == arguments(getattr(Client, name))
+    theirs, ours = arguments(Client), arguments(SyncClient)
+    assert set(theirs) - set(ours) == {"connect", "max_concurrent"}  # it serves no calls
+    assert all(theirs[name] == default for name, default in ours.items() if name != "servers")
 
 
 def test_it_starts_no_thread_and_leaves_no_file_open(rpc: FakeRpcServer) -> None:

@@ -55,6 +55,11 @@ def test_a_certificate_that_is_not_accepted_is_told(certificates: Certificates) 
         ):
             client.call("add", [1, 2])
         with (
+            SyncClient(f"tls:127.0.0.1:{port},1", timeout=0.3) as client,
+            pytest.raises(RpcConnectionError, match="cannot connect: its certificate is not accepted: unable to get"),
+        ):
+            client.call("add", [1, 2])
+        with (
             SyncClient(
                 f"tls:127.0.0.1:{port},1", tls=Tls(cafile=certificates.ca, server_name="other.example"), timeout=0.3
             ) as client,

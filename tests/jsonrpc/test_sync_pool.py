@@ -15,9 +15,10 @@ import pytest
 
 from sipwright.errors import RpcAnswerError, RpcConnectionError, RpcTimeoutError
 from sipwright.jsonrpc import ServerSpec, parse_address
-from sipwright.jsonrpc.resolve import SrvRecord
+from sipwright.jsonrpc.resolve import DnsResolver, SrvRecord
 from sipwright.jsonrpc.sync import SyncClient
 from sipwright.testing import FakeRpcServer
+from sipwright.testing.fakedns import FakeDnsServer
 from sipwright.testing.fakerpc import after, error, never, result
 from tests.jsonrpc.in_thread import balanced, run_threads, took, wait_until
 
@@ -290,6 +291,29 @@ def test_records_are_asked_for_again_and_what_is_gone_is_let_go(servers: list[Fa
         time.sleep(0.07)
         assert client.call("who") == 1  # what was known holds
         assert list(client.connections) == [b.address]
+
+
+def test_a_real_name_server_is_asked_when_no_resolver_is_given_that_does_it_otherwise(
+    servers: list[FakeRpcServer],
+) -> None:
+    a, b, _ = servers
+    name = "_rpc._tcp.example.org"
+    with FakeDnsServer() as dns:
+        dns.srv(name, (10, 3, a.port, "127.0.0.1"), (10, 1, b.port, "127.0.0.1"), ttl=1)
+        resolver = DnsResolver([dns.host], port=dns.port)
+        with SyncClient(f"srv:{name},1", resolver=resolver, min_srv_ttl=0.1) as client:
+            assert counts(client, 8) == {0: 6, 1: 2}
+            assert dns.asked(name) == 1
+            dns.srv(name, (10, 0, b.port, "127.0.0.1"), ttl=1)
+            wait_until(lambda: client.call("who") == 1 and client.call("who") == 1, timeout=3)
+            dns.fail(name, "SERVFAIL")
+            time.sleep(1.1)
+            assert client.call("who") == 1
+        with (
+            SyncClient("srv:_no._tcp.example.org,1", resolver=resolver, timeout=0.2) as client,
+            pytest.raises(RpcConnectionError, match=r"no SRV records of _no\._tcp\.example\.org: .*does not exist"),
+        ):
+            client.call("who")
 
 
 def test_a_name_that_cannot_be_resolved_is_told() -> None:

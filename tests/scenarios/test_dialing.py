@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -18,8 +19,11 @@ from typing import Any, ClassVar
 
 import pytest
 
+from sipwright.errors import RpcConnectionError
+from sipwright.jsonrpc import Dialer, Server, Tls
 from sipwright.netstring import Decoder, encode
 from sipwright.testing.fakerpc import FakeRpcServer, result
+from tests.jsonrpc.certificates import Certificates
 from tests.scenarios.ctl import Ctl
 from tests.scenarios.load import Ask, Load
 from tests.scenarios.processes import HOST, PythonProcess, SipwrightProcess, free_port
@@ -395,3 +399,46 @@ def test_what_cannot_be_is_an_error_of_the_script(tmp_path: Path, parameters: st
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 1
     assert said in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("has_certificate", [True, False])
+def test_with_tls_and_certificates_of_services(
+    tmp_path: Path, certificates: Certificates, has_certificate: bool
+) -> None:
+    address = f"tls:{HOST}:{free_port(socket.SOCK_STREAM)}"
+    router = Router(tmp_path)
+    text = router.text.replace(
+        'modparam("jsonrpc", "timeout", 5000)',
+        f"""modparam("jsonrpc", "timeout", 5000)
+modparam("jsonrpc", "listen", "{address}")
+modparam("jsonrpc", "listen_certificate", "{certificates.server.certfile}")
+modparam("jsonrpc", "listen_private_key", "{certificates.server.keyfile}")
+modparam("jsonrpc", "listen_ca_list", "{certificates.ca}")""",
+    )
+    router.server.rewrite(text)
+    own = certificates.client
+    tls = Tls(
+        cafile=certificates.ca,
+        certfile=own.certfile if has_certificate else None,
+        keyfile=own.keyfile if has_certificate else None,
+    )
+
+    async def serve() -> None:
+        server = Server()
+        server.add_method("decide", lambda: "through TLS")
+        async with Dialer(
+            server, address, group="deciders", token="secret", tls=tls, reconnect_interval=0.05
+        ) as dialer:
+            await dialer.connected(2)
+            await asyncio.to_thread(router.wait_until_seen, 1)
+            with Load(router.server.address, [Ask()] * 10, 100) as load:
+                await asyncio.to_thread(load.wait_for_all)
+                assert load.statuses() == {"200 OPTIONS": 10}
+
+    with router.server:
+        if has_certificate:
+            asyncio.run(serve())
+        else:
+            with pytest.raises(RpcConnectionError):
+                asyncio.run(serve())
+            router.server.wait_for_log("a service could not dial in: ")

@@ -62,7 +62,7 @@ def test_the_file_of_a_server_that_died_is_replaced_and_that_of_one_that_runs_is
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda d: (d / "file").write_text("x") and d / "file", "which is no socket"),
+        (lambda d: (d / "file").write_text("x") and d / "file", "no socket"),
         (lambda d: d / "none" / "c.sock", "No such file or directory"),
         (lambda d: d / ("x" * 108), "too long"),
     ],

@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what the table below says, for those who do not run it
     from sipwright.jsonrpc.batch import Batch
     from sipwright.jsonrpc.calls import PendingCall
     from sipwright.jsonrpc.client import Client, ClientEvent
+    from sipwright.jsonrpc.dial import Dialer, serve_dialing
     from sipwright.jsonrpc.executor import ServerEvent
     from sipwright.jsonrpc.framing import Framing
     from sipwright.jsonrpc.middleware import RpcRequest
@@ -55,6 +56,7 @@ _FILES = {
     "sipwright.jsonrpc.batch": "Batch",
     "sipwright.jsonrpc.calls": "PendingCall",
     "sipwright.jsonrpc.client": "Client ClientEvent",
+    "sipwright.jsonrpc.dial": "Dialer serve_dialing",
     "sipwright.jsonrpc.executor": "ServerEvent",
     "sipwright.jsonrpc.framing": "Framing",
     "sipwright.jsonrpc.middleware": "RpcRequest",
@@ -73,6 +75,7 @@ __all__ = [
     "Batch",
     "Client",
     "ClientEvent",
+    "Dialer",
     "Framing",
     "JsonRpcParseError",
     "NetstringParseError",
@@ -101,6 +104,7 @@ __all__ = [
     "parse_servers",
     "remote",
     "same_token",
+    "serve_dialing",
 ]
 
 

@@ -11,13 +11,13 @@ import contextlib
 import os
 import socket
 import ssl
-import stat
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from sipwright.errors import ArgumentError, StartError
 from sipwright.jsonrpc.addresses import ServerAddress, parse_address
+from sipwright.jsonrpc.sockets import remove_stale
 
 BACKLOG = 1024
 HANDSHAKE_SECONDS = 10.0
@@ -109,7 +109,7 @@ async def _listen_at(
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if is_file:
-            _put_away(path)
+            remove_stale(path)
         bound.bind(path if is_file else "\0" + path[1:])
         if is_file:
             # Before it listens: nobody can connect until then.
@@ -119,27 +119,6 @@ async def _listen_at(
         bound.close()
         raise
     return Listener(listening, "unix", (path, os.stat(path).st_ino) if is_file else None)
-
-
-def _put_away(path: str) -> None:
-    """Remove the file of a socket that nobody listens on. Raises OSError for another file, or when somebody does."""
-    try:
-        is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
-    except FileNotFoundError:
-        return
-    if not is_socket:
-        raise FileExistsError(0, "there is a file of that name, and it is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        # Somebody with a full backlog is somebody.
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except BlockingIOError:
-            pass
-    raise FileExistsError(0, "another server listens there")
 
 
 def _name(address: ServerAddress | socket.socket) -> str:

@@ -129,13 +129,20 @@ def _what_is_wrong(payload: bytes | Raw, error: Exception) -> JsonRpcParseError:
 
 
 def check_request(message: Message) -> JsonRpcParseError | None:
-    """Return what is wrong with a message as a request or notification (section 4), None when it is right."""
+    """Return what is wrong with a message as a request or notification (section 4), None when it is right.
+
+    Params that are null count as none, and are taken out.
+    # Kamailio: jsonrpcc sends them for an empty text.
+    """
     request_id = None if message.id is UNSET else message.id
     if message.jsonrpc is UNSET or bytes(message.jsonrpc) != b'"2.0"':
         return JsonRpcParseError('"jsonrpc" is not "2.0"', INVALID_REQUEST, request_id)
     if message.method is None:
         return JsonRpcParseError("no method", INVALID_REQUEST, request_id)
-    if message.params is not UNSET and bytes(message.params)[:1] not in (b"[", b"{"):
+    if message.params is not UNSET and (params := bytes(message.params))[:1] not in (b"[", b"{"):
+        if params == b"null":
+            message.params = UNSET
+            return None
         return JsonRpcParseError("params is neither an array nor an object", INVALID_REQUEST, request_id)
     return None
 

@@ -5,9 +5,11 @@ Nothing here waits: with asyncio that is `connecting`, without it `sync_connecti
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
+import stat
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 from typing import Any
@@ -52,6 +54,31 @@ def keep_alive(connection: socket.socket, seconds: float = KEEP_ALIVE) -> None:
 def path_of(path: str) -> str:
     """Return the path of a Unix socket as the system wants it: a name in the abstract namespace begins with NUL."""
     return "\0" + path[1:] if path.startswith("@") else path
+
+
+def remove_stale(path: str | os.PathLike[str]) -> None:
+    """Remove the file of a socket that nobody listens on. Raises OSError: somebody does, or it is no socket."""
+    try:
+        is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise FileExistsError(0, "there is a file of that name, and it is no socket")
+    if is_listening(path):
+        raise FileExistsError(0, "another server listens there")
+    os.unlink(path)
+
+
+def is_listening(path: str | os.PathLike[str]) -> bool:
+    """Tell whether somebody listens on the socket of a file; also when this process may not use it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(os.fspath(path))
+        except OSError as error:
+            # Somebody with a full backlog is somebody.
+            return error.errno in (errno.EACCES, errno.EPERM, errno.EAGAIN)
+    return True
 
 
 def reason(error: BaseException) -> str:

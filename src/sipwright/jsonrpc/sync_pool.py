@@ -76,7 +76,7 @@ class PoolOwner(Protocol):
 class SyncPool:
     """The groups by name (the client's own servers are the group ""), their servers, and the lanes of the threads.
 
-    Raises ArgumentError for a malformed list of servers, and for a server that needs what was not given.
+    Raises ArgumentError for a malformed list of servers.
     """
 
     def __init__(self, lists: Mapping[str, Servers], owner: PoolOwner, rules: Rules, settings: Settings) -> None:
@@ -86,9 +86,6 @@ class SyncPool:
         self._settings = settings
         self._owner = owner
         self._specs = {name: parse_servers(s) if isinstance(s, str) else list(s) for name, s in lists.items()}
-        for spec in [spec for specs in self._specs.values() for spec in specs]:
-            if settings.tls is None and _needs_tls(spec.address):
-                raise ArgumentError(f"{spec.address} needs TLS settings: give the client tls=Tls(...)")
         self.begin()
 
     def begin(self) -> None:
@@ -273,6 +270,8 @@ class SyncPool:
         if until - now < 1e9 and group.has_others(server, lane):
             # One call finds out whether the server is back; half of its time is left for the others.
             until = now + (until - now) / 2
+        if server.address.kind == "tls" and self._settings.tls is None:
+            self._settings.tls = Tls()
         fault = ""
         sock = channel = None
         try:
@@ -351,11 +350,6 @@ class SyncPool:
             server.is_back()
             self.changed(server)
 
-    @property
-    def probing(self) -> int:
-        """How many probes are in flight."""
-        return len(self._probes)
-
     # Names
 
     def _resolve(self, entry: SrvEntry, group: SyncGroup, until: float) -> None:
@@ -388,9 +382,10 @@ class SyncPool:
             if spec.address.kind != "srv":
                 members.append((self._server(spec.address, spec.max_pending), (-spec.priority, 0), spec.weight))
                 continue
+            is_tls = spec.address.host.lower().split(".")[1] == "_tls"
             entry = next(entry for entry in group.names if entry.spec is spec)
             for record in entry.records or ():
-                address = ServerAddress(record.target, record.port, "tls" if _needs_tls(spec.address) else "tcp")
+                address = ServerAddress(record.target, record.port, "tls" if is_tls else "tcp")
                 # RFC 2782: a weight of 0 is for servers that are hardly ever to be asked.
                 level = (-spec.priority, record.priority)
                 members.append((self._server(address, spec.max_pending), level, max(record.weight, 1)))
@@ -406,7 +401,3 @@ class SyncPool:
         if address not in self.servers:
             self.servers[address] = SyncServer(address, self.rules, max_pending)
         return self.servers[address]
-
-
-def _needs_tls(address: ServerAddress) -> bool:
-    return address.kind == "tls" or (address.kind == "srv" and address.host.lower().split(".")[1] == "_tls")

@@ -10,7 +10,6 @@ number of the server's user. `sipwright ctl` looks in all of them, and in `/run/
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import re
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from sipwright.errors import StartError
 from sipwright.jsonrpc.addresses import MAX_PATH
+from sipwright.jsonrpc.sockets import is_listening, remove_stale
 from sipwright.workers.privileges import Identity
 
 logger = logging.getLogger("sipwright")
@@ -61,7 +61,7 @@ class SocketFile:
             raise StartError(f"the path of the control socket is too long, {MAX_PATH} bytes at most: {path}")
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            _remove_stale(path)
+            remove_stale(path)
             # Nobody else may connect, not even for a moment.
             before = os.umask(0o177)
             try:
@@ -95,7 +95,7 @@ def default_path(identity: Identity, runtime_directory: Path | None, environment
     if is_ours:
         _make_private(directory, identity)
     for path in _sockets_in(directory):
-        if path.name.startswith("control-") and not _is_alive(path):
+        if path.name.startswith("control-") and not is_listening(path):
             with contextlib.suppress(OSError):
                 path.unlink()
     return directory / f"control-{os.getpid()}.sock"
@@ -107,7 +107,7 @@ def find_sockets(environment: Mapping[str, str], directory: Path | None = None) 
     Those that it may not use are among them.
     """
     places = [directory] if directory is not None else list(_places(environment))
-    found = {path: None for place in places for path in _sockets_in(place) if _is_alive(path)}
+    found = {path: None for place in places for path in _sockets_in(place) if is_listening(path)}
     return list(found)
 
 
@@ -165,29 +165,6 @@ def _sockets_in(directory: Path) -> list[Path]:
     except OSError:
         # There is none, or it is not for us to see.
         return []
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise StartError(f"cannot make the control socket {path}: there is a file of that name, which is no socket")
-    if _is_alive(path):
-        raise StartError(f"cannot make the control socket {path}: another server listens there")
-    path.unlink()
-
-
-def _is_alive(path: Path) -> bool:
-    """Tell whether somebody listens on a socket; also when this process may not use it."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except OSError as error:
-            return error.errno in (errno.EACCES, errno.EPERM, errno.EAGAIN)
-    return True
 
 
 def _identity_of(path: Path) -> tuple[int, int, int]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import stat
 from collections.abc import Iterable, Iterator
 
 from sipwright.errors import ArgumentError, StartError
 from sipwright.jsonrpc.addresses import ServerAddress
 from sipwright.jsonrpc.listeners import parse_listen
+from sipwright.jsonrpc.sockets import remove_stale
 from sipwright.workers.privileges import Identity
 
 BACKLOG = 1024
@@ -118,24 +118,3 @@ def _listen_at_path(path: str, identity: Identity) -> socket.socket:
         listening.close()
         raise
     return listening
-
-
-def remove_stale(path: str) -> None:
-    """Remove the file of a socket that nobody listens on. OSError: somebody does, or it is no socket."""
-    try:
-        is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
-    except FileNotFoundError:
-        return
-    if not is_socket:
-        raise FileExistsError(0, "there is a file of that name, which is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        # Somebody with a full backlog is somebody.
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except BlockingIOError:
-            pass
-    raise FileExistsError(0, "another server listens there")
