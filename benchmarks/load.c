@@ -1,7 +1,7 @@
 /* load: keeps a number of SIP transactions outstanding over UDP, or starts so many a second; reports how they went.
  *
  * It owns connected UDP sockets (one, unless told otherwise) and a fixed table of slots; each slot belongs to one of
- * the sockets and has one transaction at a time. The next one is started as soon as a final answer has come, or, with
+ * the sockets (or, with -x, takes one at random each time) and has one transaction at a time. The next one is started as soon as a final answer has come, or, with
  * a rate, when its time has come: every millisecond those that are due are sent. Requests look as SIPp writes them.
  * An answer counts when its top branch is the slot's present one and its status is final; 2xx is a success, any other
  * final status a failure. Datagrams go in and out in batches (recvmmsg, sendmmsg), so that the load takes little of
@@ -57,11 +57,12 @@ struct options {
     int port, outstanding, sockets;
     double seconds, rate;
     uint64_t transactions, retransmit_us, give_up_us;
+    int shuffle;
 };
 
 static struct slot *slots;
 static struct link *links;
-static struct options opt = {"OPTIONS", NULL, "sipp", 0, 64, 1, 0, 0, 0, 500000, 5000000};
+static struct options opt = {"OPTIONS", NULL, "sipp", 0, 64, 1, 0, 0, 0, 500000, 5000000, 0};
 static uint32_t run_id;
 static int poller;
 
@@ -195,6 +196,8 @@ static void start_transaction(struct slot *slot, uint64_t now)
     slot->sequence++;
     for (int i = 0; i < 3; i++)
         write_hex(slot->request + slot->numbers[i], slot->sequence);
+    if (opt.shuffle)
+        slot->socket = rand() % opt.sockets; /* the Via has another port then, but "rport" brings the answer back */
     slot->first_sent = slot->last_sent = now;
     started++;
     if (++busy > most_busy)
@@ -366,9 +369,10 @@ static void report(void)
 static void usage(void)
 {
     fprintf(stderr, "usage: load [-m OPTIONS|MESSAGE|REGISTER] [-c OUTSTANDING] [-d SECONDS] [-n TRANSACTIONS]\n"
-                    "            [-u FROM_USER] [-r RETRANSMIT_MS] [-g GIVE_UP_MS] [-s SOCKETS] [-R RATE] HOST PORT\n"
+                    "            [-u FROM_USER] [-r RETRANSMIT_MS] [-g GIVE_UP_MS] [-s SOCKETS] [-x] [-R RATE] HOST PORT\n"
                     "-r 0: never retransmit. At least one of -d and -n.\n"
-                    "-R: so many a second are started, at most OUTSTANDING at once; without it always as many.\n");
+                    "-R: so many a second are started, at most OUTSTANDING at once; without it always as many.\n"
+                    "-x: each transaction takes one of the sockets at random, and not that of the one before it.\n");
     exit(2);
 }
 
@@ -404,7 +408,7 @@ int main(int argc, char **argv)
     struct sockaddr_in remote = {.sin_family = AF_INET};
     int choice;
 
-    while ((choice = getopt(argc, argv, "m:c:d:n:u:r:g:s:R:")) != -1)
+    while ((choice = getopt(argc, argv, "m:c:d:n:u:r:g:s:R:x")) != -1)
         switch (choice) {
         case 'm': opt.method = optarg; break;
         case 'c': opt.outstanding = atoi(optarg); break;
@@ -415,6 +419,7 @@ int main(int argc, char **argv)
         case 'g': opt.give_up_us = strtoull(optarg, NULL, 10) * 1000; break;
         case 's': opt.sockets = atoi(optarg); break;
         case 'R': opt.rate = atof(optarg); break;
+        case 'x': opt.shuffle = 1; break;
         default: usage();
         }
     if (argc - optind != 2 || opt.outstanding < 1 || opt.outstanding > 0xffffff || opt.sockets < 1

@@ -11,8 +11,10 @@ datagrams and answers a worker finds when it wakes up, so everything is compared
 - *on all cores*: everything runs where the kernel puts it, as fast as it goes: throughput is compared here. It can be
   judged where there are cores for both workers, the load program and the service.
 
-The load comes from many sockets, the same for all: without steering the kernel chooses a worker by the addresses alone,
-and all that comes from one socket goes to one worker.
+The load comes from many sockets, the same for all, each transaction from any of them. Without steering the kernel
+chooses a worker by the addresses alone: that spreads transactions just as evenly here, since none is more than one
+datagram and its answer, so it shows what two workers cost of themselves. (What the first has answered comes back to
+either of them; so on a shared core each finds fewer datagrams when its turn comes than one worker would.)
 
     python benchmarks/workers.py
     python benchmarks/workers.py --sockets 1   # one peer: without steering one worker does it all
@@ -87,7 +89,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def measure(build: Path, contender: Contender, options: argparse.Namespace) -> list[Row]:
     """Start service and server, measure it on one core and on all, each after a warm-up, and return what it took."""
-    load = ("-c", options.outstanding * contender.workers, "-s", options.sockets, "-d")
+    load = ("-c", options.outstanding * contender.workers, "-s", options.sockets, "-x", "-d")
     all_cores = sorted(os.sched_getaffinity(0))
     *other_cores, own_core = all_cores
     rows = []
@@ -176,6 +178,8 @@ def judge(table: dict[str, dict[str, Any]]) -> dict[str, Any]:
         met = cpu <= CPU_GOAL
         text = f"{cpu:.2f} of the CPU per transaction (goal <= {CPU_GOAL}: "
         print(f"\nthroughput is not judged: {hindrance}")
+    none = table[ONE_CORE][NONE.name]["cpu_us"]
+    print(f"steering by the kernel costs {table[ONE_CORE][KERNEL.name]['cpu_us'] / none - 1:+.0%} CPU over no steering")
     text = f"two workers over one, steered by the kernel: {text}{'met' if met else 'MISSED'})"
     return {"met": met, "throughput": throughput, "cpu": cpu, "hindrance": hindrance, "text": text}
 

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sipwright.errors import RpcTimeoutError
 from sipwright.jsonrpc.calls import PendingCall
 from sipwright.jsonrpc.client import Client
-from sipwright.testing.fakerpc import FakeRpcServer, hang_up, never, result
+from sipwright.testing.fakerpc import FakeRpcServer, after, hang_up, never, result
 from sipwright.testing.simnet import SimNetwork
 from tests.jsonrpc.simulated import BUSY, FAILED, MAX_BATCH, Asked, Machine, World
 
@@ -458,6 +458,37 @@ def test_calls_that_wait_are_sent_though_the_first_of_them_fills_the_connection(
         async with Client(f"{server.address},1", when_full="wait") as client:
             # Made before there is a connection; longer than the connection and the system hold.
             assert await client.call("put", ["x" * 100_000]) == 1
+
+    simulate(test)
+
+
+def test_a_call_is_cancelled_by_the_end_of_another_one_while_it_is_being_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sipwright.jsonrpc.connection.HIGH_WATER", 1000)
+    monkeypatch.setattr("sipwright.jsonrpc.connection.LOW_WATER", 100)
+
+    async def test(net: SimNetwork) -> None:
+        server = await silent_server(net, put=after(0.1, result(1)))
+        events: list[str] = []
+        async with Client(f"{server.address},1", max_pending=1, when_full="wait") as client:
+            await asyncio.sleep(0.1)
+
+            def watch(event: str, call: PendingCall | None, *_: Any) -> None:
+                if call is large:
+                    events.append(event)
+
+            large: PendingCall | None = None
+            client.watch = watch
+            client.submit("put", None, lambda _argument, _call: None)
+            params = b'["%s"]' % (b"x" * 200_000)
+            large = client.submit(
+                "get", params, lambda _argument, _call: events.append("ended"), hedge=0.1, idempotent=True
+            )
+            # When the first has ended, the large one is sent and fills the connection; nobody can take this one then.
+            client.submit("put", None, lambda _argument, _call: large.cancel())
+            await asyncio.sleep(1.0)
+            assert events == ["request", "cancelled"]
+            assert large.plan is not None
+            assert large.plan.timer is None
 
     simulate(test)
 

@@ -122,13 +122,15 @@ def test_a_drained_server_ends_the_calls_that_are_open_and_is_asked_again_once_i
         with Load(server.address, [Ask()] * 40, 2000, 3) as load:
             load.wait_until(lambda: load.begun == 40)
             load.wait_until(lambda: len(one.calls) + len(two.calls) == 40)
-            assert ctl.ask("jsonrpc.drain_server", one.address) == {"pending": 20}
+            # Each worker asks both by turns.
+            assert 18 <= len(one.calls) <= 22
+            assert ctl.ask("jsonrpc.drain_server", one.address) == {"pending": len(one.calls)}
             load.wait_for_all()
             assert load.statuses() == {"200 OPTIONS": 40}
         one.on("decide", result("soon"))
         assert ctl.ask("jsonrpc.add_server", f"{one.address},1")["priority"] == 1
         with under_load(server):
-            server.wait_until(lambda: len(one.connections_used(20)) == WORKERS, "not asked by every worker")
+            server.wait_until(lambda: len(one.connections_used(22)) == WORKERS, "not asked by every worker")
 
 
 def test_a_worker_that_is_killed_comes_back_with_the_changed_list(tmp_path: Path) -> None:

@@ -90,7 +90,9 @@ class Ledger:
             self._health.answered(one)
             return None
         assert one.plan is not None
-        return self._tries.answered(one, one.plan, message)
+        call = self._tries.answered(one, one.plan, message)
+        # Telling other servers that they are not waited for may have led to its being cancelled (see `send`).
+        return None if call is None or call.status is not None else call
 
     def _take_error(self, call: PendingCall, message: Message) -> None:
         error = answer_error(message)
@@ -110,8 +112,6 @@ class Ledger:
         if call.queue is not None:
             call.queue.pop(call, None)
             call.queue = None
-        if call.plan is not None:
-            self._tries.end(call.plan)
         call.ended = self._clock()
         call.table.pop(call, None)
         call.status = status
@@ -120,6 +120,8 @@ class Ledger:
             self.timeouts += 1
         else:
             self.failures += 1
+        if call.plan is not None:
+            self._tries.end(call.plan)
         if self.watch is not None:
             self._tell_end(call)
         argument, call.argument = call.argument, None
@@ -213,13 +215,18 @@ class Ledger:
                 self._end(call, FAILURE, CLOSED if self._is_closed else f"{connection.server}: {reason}")
 
     def send(self, call: PendingCall, connection: Connection) -> None:
-        """Send a call, for the first time or again."""
+        """Send a call, for the first time or again.
+
+        The writing is last: it may fill the connection, and calls that wait then end, whose callbacks may cancel this
+        one. The same is true of all that is written.
+        """
         call.connection = connection
-        connection.write(connection.request(call, request_head(call.method), call.params))
+        payload = connection.request(call, request_head(call.method), call.params)
         if call.plan is not None:
             self._tries.sent(call, call.plan, connection)
         if self.watch is not None:
             self.watch("request", call, connection.server, call.id)
+        connection.write(payload)
 
     # The timer
 

@@ -95,9 +95,12 @@ class Tries:
             return
         self._owner.blame(connection)
         other = plan.group.pick_other(plan.asked)
-        if other is not None:
+        if other is not None and call.status is None:
             self._owner.give_up(call, connection)
-            self._ask(call, plan, other)
+            # It may be cancelled meanwhile: by the callback of a call that waited for the server that is blamed, or for
+            # the connection on which it is given up.
+            if call.status is None:
+                self._ask(call, plan, other)
 
     def end(self, plan: Plan) -> None:
         """Let go what is still under way for a call that has ended."""
@@ -162,8 +165,11 @@ class Tries:
             plan.asked.append(other.server)
             plan.tries_left -= 1
             self.hedges += 1
-            other.write(other.request(attempt, request_head(call.method), call.params))
-            self._owner.tell("request", call, other.server, attempt.id)
         if plan.tries_left:
             assert plan.hedge is not None
             plan.timer = self._loop.call_later(plan.hedge, self._hedge, call, plan)
+        if other is not None:
+            payload = other.request(attempt, request_head(call.method), call.params)
+            self._owner.tell("request", call, other.server, attempt.id)
+            # Last, since it may lead to the call's being cancelled.
+            other.write(payload)
