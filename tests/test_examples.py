@@ -156,7 +156,7 @@ def test_servers_share_what_they_know_on_redis(start: Start, tmp_path: Path) -> 
         ports = [free_port(), free_port()]
         for port in ports:
             arguments = ("-A", f"REDIS_PORT={redis.port}", "-l", f"udp:127.0.0.1:{port}")
-            start("run", "-f", str(EXAMPLES / "redis.cfg"), *arguments, pattern="connected to Redis")
+            start("run", "-n1", "-f", str(EXAMPLES / "redis.cfg"), *arguments, pattern="connected to Redis")
         status, replies = send("OPTIONS", "alice", ports[0])
         assert "SIP/2.0 302 There Since 9\n" in replies
         assert "Contact: <sip:alice@10.0.0.1>\n" in replies

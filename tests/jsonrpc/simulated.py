@@ -7,6 +7,7 @@ The servers count which calls they carried out; the books say what became of eac
 - a call that must not be doubled is carried out at most once, and one that no server was asked for, never;
 - a server that was drained, taken away, or left out gets no call, and none gets more than it may have at a time;
 - what the client, the books and the servers have counted is the same;
+- who does not read is not sent ever more, and what has ended is waited for nowhere;
 - at the end nothing is left: no entry, no timer, no connection, no task.
 """
 
@@ -23,7 +24,7 @@ from unittest.mock import patch
 from sipwright.errors import RpcAnswerError, RpcConnectionError, RpcError, RpcTimeoutError
 from sipwright.jsonrpc import connection
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
-from sipwright.jsonrpc.calls import PendingCall
+from sipwright.jsonrpc.calls import Attempt, PendingCall, Probe
 from sipwright.jsonrpc.client import Client
 from sipwright.jsonrpc.messages import encode_json
 from sipwright.jsonrpc.rpc_connection import RpcConnection
@@ -54,6 +55,8 @@ SLACK = 1e-6
 # Each call of a set with more than 64 different timeouts may end late by this part of it (see `deadlines`).
 SHARED_SLACK = 1 / 16
 
+# Bytes of the longest message.
+MAX_PAYLOAD = 4000
 # The calls of a batch.
 MAX_BATCH = 7
 
@@ -491,6 +494,11 @@ class World:
         for server, pending in self.client.connections.items():
             # A batch goes as a whole, and a probe always.
             assert (pending or 0) <= self.max_pending + MAX_BATCH + 1, server
+        for link in self.client._pool.connections():
+            # Nobody is waited for who has ended, and who does not read is not sent ever more.
+            for one in link.peer.pending.values():
+                assert isinstance(one, Probe) or (one.call if isinstance(one, Attempt) else one).status is None
+            assert link.transport is None or link.transport.get_write_buffer_size() <= 2 * (HIGH_WATER + MAX_PAYLOAD)
         assert counted["notifications"] <= sum(self.sent_notes.values())
         for asked in self.books.values():
             if not asked.is_repeatable:

@@ -281,3 +281,12 @@ def test_both_ways_of_decoding_agree(params: list[Any]) -> None:
     signature = Signature(f)
     decoded = json.loads(json.dumps(params))
     assert outcome(lambda: signature.invoke(raw(params))) == outcome(lambda: signature.call(decoded))
+
+
+def test_a_function_may_close_over_a_variable_that_has_no_value_yet() -> None:
+    def use(number: int) -> int:
+        return number + later
+
+    signature = Signature(use)
+    later = 1
+    assert signature.call([2]) == 3

@@ -375,6 +375,20 @@ def test_a_hundred_thousand_calls_end_as_they_should(policy: Any, calls: int) ->
     assert min(counted["reconnects"], counted["blocked"]) > 0, counted
 
 
+def test_a_seed_makes_the_same_run_again() -> None:
+    def story(seed: int) -> tuple[str, dict[str, int]]:
+        run = LongRun(seed, 2000, retry_codes=(BUSY,), max_failures=5, max_pending=50, when_full="wait")
+        try:
+            run.run()
+            run.world.settle()
+            return run.world.net.story(), run.world.client.counters()
+        finally:
+            run.world.close()
+
+    assert story(7) == story(7)
+    assert story(7) != story(8)
+
+
 # Faults that the searches have found, each as short as it can be.
 
 

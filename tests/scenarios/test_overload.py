@@ -124,11 +124,16 @@ def test_what_cannot_be_suspended_is_answered_503_and_the_others_go_on(tmp_path:
     """
     with SipwrightProcess(script, tmp_path) as server, SipClient(server.address) as client:
         wait_for(server, "connected to JSON-RPC server")
+        began = time.monotonic()
         replies = flood_with(client, [client.build("INVITE", from_user=("alice", "bob")[n % 2]) for n in range(flood)])
+        is_quick = time.monotonic() - began < 0.9
         replies += finals(client, flood - len(replies))
-        refused, timed_out = replies[: flood - bound], replies[flood - bound :]
+        refused = [reply for reply in replies if reply.status == 503]
         check_retry_after(refused)
-        assert {(reply.status, reply.reason) for reply in timed_out} == {(504, "timeout")}
+        timed_out = [(reply.status, reply.reason) for reply in replies if reply.status != 503]
+        assert set(timed_out) == {(504, "timeout")}
+        # On a busy machine the first ones end before the last have come, and others are suspended in their place.
+        assert len(timed_out) == bound if is_quick else len(timed_out) >= bound
     assert server.log.count("overload: 20 transactions are suspended (max_suspended)") == 1
     # No line for each of them.
     assert len(server.log.splitlines()) < 15

@@ -473,7 +473,7 @@ class Caller(Ledger):
 
     def group_changed(self, group: Group) -> None:
         """Send or end the calls that wait for a server of a group (called by the pool)."""
-        if self._waiting and not self._is_closed:
+        if self._queues and not self._is_closed:
             self._waiting.group_changed(group)
 
     def endpoint_connected(self, endpoint: Endpoint) -> None:

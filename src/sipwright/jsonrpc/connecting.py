@@ -72,20 +72,20 @@ async def connect_host(loop: asyncio.AbstractEventLoop, host: str, port: int) ->
 
 async def _first(loop: asyncio.AbstractEventLoop, addresses: Sequence[AddressInfo]) -> socket.socket:
     left = list(addresses)
-    attempts: set[asyncio.Task[socket.socket]] = set()
+    attempts: list[asyncio.Task[socket.socket]] = []
     failure: BaseException = OSError("the name has no addresses")
     try:
         while left or attempts:
             if left:
-                attempts.add(loop.create_task(_connected(loop, left.pop(0))))
-            ended, attempts = await asyncio.wait(
+                attempts.append(loop.create_task(_connected(loop, left.pop(0))))
+            ended, _ = await asyncio.wait(
                 attempts, timeout=STAGGER if left else None, return_when=asyncio.FIRST_COMPLETED
             )
-            for attempt in ended:
+            # In the order in which they were begun; what else has ended is let go below.
+            for attempt in [one for one in attempts if one in ended]:
+                attempts.remove(attempt)
                 error = attempt.exception()
                 if error is None:
-                    # What else has ended now is let go below.
-                    attempts |= ended - {attempt}
                     return attempt.result()
                 failure = error
         raise failure

@@ -182,6 +182,9 @@ def _signature(function: Function) -> tuple[list[Parameter], dict[str, Any]]:
     return parameters, {name: _resolve(function, name, hint) for name, hint in hints.items()}
 
 
+_EMPTY = types.CellType()
+
+
 def _resolve(function: Function, name: str, hint: Any) -> Any:
     # Each by itself, so that the fault of one has its name.
     inner = inspect.unwrap(getattr(function, "func", function))
@@ -191,7 +194,8 @@ def _resolve(function: Function, name: str, hint: Any) -> Any:
     code = getattr(inner, "__code__", None)
     cells = zip(code.co_freevars, inner.__closure__ or (), strict=True) if code is not None else ()
     try:
-        local = {variable: cell.cell_contents for variable, cell in cells}
+        # A variable may not have its value yet: what the annotation needs of them must have one.
+        local = {variable: cell.cell_contents for variable, cell in cells if cell != _EMPTY}
         holder = types.SimpleNamespace(__annotations__={"hint": hint})
         found = typing.get_type_hints(holder, getattr(inner, "__globals__", {}), local, include_extras=True)["hint"]
     except Exception as error:  # whatever evaluating an annotation raises

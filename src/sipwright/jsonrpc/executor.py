@@ -88,7 +88,8 @@ class Executor:
         self._max_concurrent = max_concurrent
         self._max_threads = max_threads
         self._threads: ThreadPoolExecutor | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        # In the order of their beginning, as all that is ended one after another: runs from one seed are the same.
+        self._tasks: dict[asyncio.Task[None], None] = {}
         # Connections with requests that wait for a task to end, each once, in the order of their turn.
         self._queue: deque[Serving] = deque()
         # What was counted for connections that are gone.
@@ -99,7 +100,7 @@ class Executor:
     def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run an async function as a task."""
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         self.is_full = len(self._tasks) >= self._max_concurrent
         task.add_done_callback(self._task_ended)
         return task
@@ -120,7 +121,7 @@ class Executor:
             self._queue.append(serving)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         self.is_full = len(self._tasks) >= self._max_concurrent
         while self._queue and not self.is_full:
             serving = self._queue.popleft()

@@ -140,7 +140,7 @@ class Server:
         self._tls = tls
         self._defaults = Limits(threads, concurrency, rate, timeout)
         self._title, self._version = title, version
-        self._sessions: set[Session] = set()
+        self._sessions: dict[Session, None] = {}
         self._is_full_told = False
         self._is_started = False
         self.deadlines = RemoteDeadlines()
@@ -403,12 +403,12 @@ class Server:
                 self._is_full_told = True
                 logger.warning("%d JSON-RPC clients are connected: no more are let in", len(self._sessions))
             return False
-        self._sessions.add(session)
+        self._sessions[session] = None
         return True
 
     def session_ended(self, session: Session) -> None:
         """Forget a connection."""
-        self._sessions.discard(session)
+        self._sessions.pop(session, None)
         # Told again when they were fewer meanwhile by a tenth, and not for each one that goes and comes.
         if self._is_full_told and len(self._sessions) <= self._max_connections * 9 // 10:
             self._is_full_told = False

@@ -15,14 +15,14 @@ from sipwright.jsonrpc.pool import why_not
 
 
 class Waiting:
-    """The waiting calls of one client.
+    """The waiting calls of one client; `queues` is empty when there are none.
 
     At most `limit` calls of each group wait. `waits_when_full` tells whether calls wait for a server that is full.
     `send(call, connection)` sends one, `fail(call, reason)` ends one; it is never called from inside `add`, which has
     `later(callback, ...)` call it in the next turn of the loop.
     """
 
-    __slots__ = ("_fail", "_later", "_limit", "_queues", "_send", "_waits_when_full")
+    __slots__ = ("_fail", "_later", "_limit", "_send", "_waits_when_full", "queues")
 
     def __init__(
         self,
@@ -39,17 +39,14 @@ class Waiting:
         self._fail = fail
         self._later = later
         # True for calls that wait for any connection, not only for a first one.
-        self._queues: dict[Group, dict[PendingCall, bool]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._queues)
+        self.queues: dict[Group, dict[PendingCall, bool]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._queues.values()))
+        return sum(map(len, self.queues.values()))
 
     def add(self, call: PendingCall, group: Group, is_patient: bool, refusal: str = "") -> None:
         """Have a call wait, or fail soon: for `refusal` if there is one, or because it would wait in vain."""
-        queue = self._queues.setdefault(group, {})
+        queue = self.queues.setdefault(group, {})
         queue[call] = is_patient
         call.queue = queue
         if refusal:
@@ -69,11 +66,11 @@ class Waiting:
 
     def reason(self, call: PendingCall) -> str:
         """Return why a call waits, for a person."""
-        return next(why_not(group) for group, queue in self._queues.items() if queue is call.queue)
+        return next(why_not(group) for group, queue in self.queues.items() if queue is call.queue)
 
     def fill(self) -> None:
         """Send those that a server can take now."""
-        for group, queue in list(self._queues.items()):
+        for group, queue in list(self.queues.items()):
             while queue:
                 connection = group.pick()
                 if connection is None:
@@ -83,15 +80,15 @@ class Waiting:
                 call.queue = None
                 # It may fill the connection's buffer: then the group has changed, and this is called from within.
                 self._send(call, connection)
-            if not queue and self._queues.get(group) is queue:
-                del self._queues[group]
+            if not queue and self.queues.get(group) is queue:
+                del self.queues[group]
 
     def group_changed(self, group: Group) -> None:
         """Send those that wait for a group, or end those that wait in vain."""
-        if group not in self._queues:
+        if group not in self.queues:
             return
         self.fill()
-        queue = self._queues.get(group)
+        queue = self.queues.get(group)
         if not queue:
             return
         if group.is_ready:

@@ -23,7 +23,7 @@ class SimServer(asyncio.AbstractServer):
         self._sockets = tuple(SimSocket(name) for name in names)
         self._start = start
         self._stop = stop
-        self._transports: set[asyncio.Transport] = set()
+        self._transports: dict[asyncio.Transport, None] = {}
         self._is_serving = False
         self._is_closed = False
         self._closed: asyncio.Event = asyncio.Event()
@@ -81,11 +81,11 @@ class SimServer(asyncio.AbstractServer):
 
     def attach(self, transport: asyncio.Transport) -> None:
         """Take note of a connection."""
-        self._transports.add(transport)
+        self._transports[transport] = None
 
     def detach(self, transport: asyncio.Transport) -> None:
         """Forget a connection."""
-        self._transports.discard(transport)
+        self._transports.pop(transport, None)
         self._look()
 
     def _look(self) -> None:
