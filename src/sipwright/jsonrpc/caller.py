@@ -61,7 +61,8 @@ class Caller(Ledger):
     for calls with `group=`. `timeout` (seconds, of a call with all its tries; infinity for no limit) and `retry` are
     what calls get that do not say otherwise. `max_size` is the largest answer in bytes.
 
-    Servers: `policy` is how one of those with the highest priority is chosen, `round_robin` or `least_pending`.
+    Servers: `policy` is how one of those with the highest priority is chosen, `round_robin` or `least_pending`;
+    `policies` are those of groups that have another one, by name.
     `tls` is for `tls:` servers; without it the system's authorities vouch for them. `framing` is the same for all.
     `reconnect_interval` (seconds), `max_conn_attempts` and `random` are as in `OutgoingEndpoint`. The records of `srv:`
     names are asked of `resolver` again when they expire, but not before `min_srv_ttl` seconds.
@@ -96,6 +97,7 @@ class Caller(Ledger):
         retry: int = 0,
         groups: Mapping[str, Servers] | None = None,
         policy: Policy = "round_robin",
+        policies: Mapping[str, Policy] | None = None,
         max_pending: int = 10_000,
         when_full: WhenFull = "refuse",
         max_waiting: int = 10_000,
@@ -142,6 +144,7 @@ class Caller(Ledger):
             {"": servers, **(groups or {})},
             self,
             policy=policy,
+            policies=policies or {},
             max_pending=max_pending,
             reconnect_interval=reconnect_interval,
             max_conn_attempts=max_conn_attempts,

@@ -54,6 +54,7 @@ class Pool:
         owner: PoolOwner,
         *,
         policy: Policy,
+        policies: Mapping[str, Policy],
         max_pending: int,
         reconnect_interval: float,
         max_conn_attempts: int,
@@ -73,7 +74,8 @@ class Pool:
         self._resolver = resolver
         self._min_srv_ttl = min_srv_ttl
         self._policy = policy
-        self._groups = {name: Group(name, self._group_changed, policy) for name in lists}
+        self._policies = policies
+        self._groups = {name: self._make_group(name) for name in lists}
         # What each group was told to have; an srv name among them stands for the members that it resolved to.
         self._specs: dict[str, list[ServerSpec]] = {name: [] for name in lists}
         self._endpoints: dict[ServerAddress, OutgoingEndpoint] = {}
@@ -170,7 +172,7 @@ class Pool:
     def add_group(self, name: str) -> None:
         """Add a group without servers; nothing when it is there."""
         if name not in self._groups:
-            self._groups[name] = Group(name, self._group_changed, self._policy)
+            self._groups[name] = self._make_group(name)
             self._specs[name] = []
 
     def add_server(self, spec: ServerSpec, group_name: str) -> None:
@@ -222,6 +224,9 @@ class Pool:
             if name == group.name and member in members:
                 return spec.address
         return None
+
+    def _make_group(self, name: str) -> Group:
+        return Group(name, self._group_changed, self._policies.get(name, self._policy))
 
     # How servers get into groups and out
 
