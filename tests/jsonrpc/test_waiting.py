@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from sipwright.errors import ArgumentError, RpcConnectionError
+from sipwright.jsonrpc.calls import PendingCall
 from sipwright.jsonrpc.client import Client
-from sipwright.testing.fakerpc import FakeRpcServer, after, never, result
+from sipwright.testing.fakerpc import FakeRpcServer, after, error, never, result
 from tests.jsonrpc.test_client import QUICK, Outcomes, settled
 from tests.jsonrpc.test_tries import ready
 
@@ -105,6 +107,84 @@ def test_one_that_waits_for_a_full_server_goes_to_another_that_comes() -> None:
                 await second.start()
                 assert await waiting == "second"
                 blocking.cancel()
+
+    asyncio.run(main())
+
+
+def test_one_that_waits_comes_before_one_that_is_made_when_the_former_ends() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", never(), result(1))
+            async with Client(f"{rpc.address},1", max_pending=1, when_full="wait", **QUICK) as client:
+                await ready(client, 1)
+                outcomes = Outcomes()
+
+                def go_on(number: int, call: PendingCall) -> None:
+                    outcomes.done(number, call)
+                    if number < 5:
+                        client.submit("get", None, go_on, number + 1)
+
+                client.submit("get", None, go_on, 0, timeout=0.03)
+                client.submit("get", None, outcomes.done, "waits")
+                await outcomes.wait(7)
+                assert [name for name, _ in outcomes.ended[:3]] == [0, "waits", 1]
+                assert settled(client)
+
+    asyncio.run(main())
+
+
+def test_groups_that_share_a_server_take_turns() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", result(1))
+            servers = f"{rpc.address},1"
+            async with Client(servers, groups={"other": servers}, max_pending=1, when_full="wait", **QUICK) as client:
+                await ready(client, 1)
+                outcomes = Outcomes()
+                for group in ("", "other"):
+                    for _ in range(4):
+                        client.submit("get", None, outcomes.done, group, group=group)
+                await outcomes.wait(8)
+                assert [group for group, _ in outcomes.ended] == ["", "", "other", "", "other", "", "other", "other"]
+                assert settled(client)
+
+    asyncio.run(main())
+
+
+def test_the_slot_of_a_call_that_waits_for_its_next_try_is_the_next_ones() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", error(1, "busy"))
+            rpc.on("other", result(1))
+            settings = {**QUICK, "max_pending": 1, "when_full": "wait", "retry_codes": [1], "retry_delay": 30}
+            async with Client(f"{rpc.address},1", **settings) as client:
+                await ready(client, 1)
+                outcomes = Outcomes()
+                delayed = client.submit("get", None, outcomes.done, retry=1)
+                client.submit("other", None, outcomes.done, timeout=1)
+                [call] = await outcomes.wait(1)
+                assert (call.method, call.status) == ("other", "ok")
+                delayed.cancel()
+                assert settled(client)
+
+    asyncio.run(main())
+
+
+def test_the_slot_that_a_further_try_leaves_is_the_next_ones() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as first, FakeRpcServer() as second:
+            for rpc in (first, second):
+                rpc.on("get", never())
+                rpc.on("other", result(1))
+            servers, groups = f"{first.address},2 {second.address},1", {"first": f"{first.address},1"}
+            async with Client(servers, groups=groups, max_pending=1, when_full="wait", **QUICK) as client:
+                await ready(client, 2)
+                moving = asyncio.create_task(client.call("get", retry=1, idempotent=True, timeout=2))
+                await first.wait_for_calls(1)
+                begin = time.monotonic()
+                assert await client.call("other", group="first", timeout=3) == 1
+                assert time.monotonic() - begin < 1.5
+                moving.cancel()
 
     asyncio.run(main())
 

@@ -6,6 +6,7 @@ many calls in flight as they may. `fill` sends those that can be sent, whenever 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from sipwright.jsonrpc.calls import PendingCall
@@ -69,18 +70,21 @@ class Waiting:
         return next(why_not(group) for group, queue in self.queues.items() if queue is call.queue)
 
     def fill(self) -> None:
-        """Send those that a server can take now."""
-        for group, queue in list(self.queues.items()):
-            while queue:
-                connection = group.pick()
-                if connection is None:
-                    break
+        """Send those that a server can take now: one of each group in turn, since groups may share servers."""
+        groups = deque(self.queues.items())
+        while groups:
+            group, queue = groups.popleft()
+            connection = group.pick() if queue else None
+            if connection is not None:
                 call = next(iter(queue))
                 del queue[call]
                 call.queue = None
+                # Next time, too, the others come first.
+                self.queues[group] = self.queues.pop(group)
+                groups.append((group, queue))
                 # It may fill the connection's buffer: then the group has changed, and this is called from within.
                 self._send(call, connection)
-            if not queue and self.queues.get(group) is queue:
+            elif not queue and self.queues.get(group) is queue:
                 del self.queues[group]
 
     def group_changed(self, group: Group) -> None:
