@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -158,5 +160,21 @@ def test_a_server_is_not_blamed_for_the_time_in_which_it_is_not_asked() -> None:
                 with pytest.raises(RpcConnectionError):
                     await client.call("get", retry=3, idempotent=True)
                 assert [server["failures"] for server in client.servers()] == [0, 0]
+
+    asyncio.run(main())
+
+
+def test_a_client_that_is_closed_leaves_no_timer_of_a_probe_behind() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", never())
+            client = Client(f"{rpc.address},1", **BREAKER | {"probe_interval": 60})
+            async with client:
+                await ready(client, 1)
+                await times_out(client, 3)
+            is_there = weakref.ref(client)
+            del client
+            gc.collect()
+            assert is_there() is None
 
     asyncio.run(main())

@@ -397,6 +397,8 @@ class Caller(Ledger):
     def remove_server(self, address: ServerAddress, group: str | None = None) -> None:
         """Take a server out of one group or (None) of all. Calls in flight go on; then its connection is closed.
 
+        One of those that an srv name stands for is asked again once the records of the name change and still have it.
+
         Raises ArgumentError when there is no such server.
         """
         self._pool.remove_server(address, group)
@@ -464,8 +466,8 @@ class Caller(Ledger):
             "doubled": doubled,
             "unknown": unknown,
             "malformed": self.malformed,
-            "reconnects": sum(max(endpoint.connects - 1, 0) for endpoint in self._pool.endpoints),
-            "blocked": sum(endpoint.blocked for endpoint in self._pool.endpoints),
+            "reconnects": self._pool.reconnects,
+            "blocked": self._pool.blocked,
             "out": sum(endpoint.is_out for endpoint in self._pool.endpoints),
         }
 

@@ -272,7 +272,7 @@ class OutgoingEndpoint(Endpoint):
         self.last_failure = why
         self.is_given_up = self._attempts_left == 0
         self.tell()
-        if self._stopped:
+        if self._stopped or self.is_leaving:
             return
         if self.is_given_up:
             logger.error("JSON-RPC server %s: %s; no attempts are left", self.name, why)

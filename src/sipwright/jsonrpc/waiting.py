@@ -6,7 +6,7 @@ many calls in flight as they may. `fill` sends those that can be sent, whenever 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from sipwright.jsonrpc.calls import PendingCall
@@ -47,7 +47,10 @@ class Waiting:
 
     def add(self, call: PendingCall, group: Group, is_patient: bool, refusal: str = "") -> None:
         """Have a call wait, or fail soon: for `refusal` if there is one, or because it would wait in vain."""
-        queue = self.queues.setdefault(group, {})
+        queue = self.queues.get(group)
+        if queue is None:
+            # The first of a dict is found behind all that were taken out: 24 us for each of 100,000, this takes 0.1.
+            queue = self.queues[group] = OrderedDict()
         queue[call] = is_patient
         call.queue = queue
         if refusal:
