@@ -208,6 +208,49 @@ def test_a_removed_server_that_is_left_out_is_not_kept_for_its_probes() -> None:
     asyncio.run(main())
 
 
+def test_a_call_in_flight_at_a_server_of_two_groups_is_one() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", never())
+            async with Client(f"{rpc.address},1", groups={"other": f"{rpc.address},1"}, **QUICK) as client:
+                call = asyncio.create_task(client.call("get"))
+                await rpc.wait_for_calls(1)
+                assert client.drain_server(parse_address(rpc.address)) == 1
+                call.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_server_that_is_removed_and_added_again_is_shown_with_its_new_connection() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", never())
+            async with Client(f"{rpc.address},1", **QUICK) as client:
+                call = asyncio.create_task(client.call("get"))
+                await rpc.wait_for_calls(1)
+                client.remove_server(parse_address(rpc.address))
+                client.add_server(spec(rpc))
+                await client.connected(2)
+                assert client.connections == {rpc.address: 0}
+                assert client.pending == 1
+                call.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_server_that_was_given_up_is_asked_again_when_it_is_added_again() -> None:
+    async def main() -> None:
+        rpc = FakeRpcServer(port=free_port())
+        rpc.on("get", result(1))
+        async with Client(f"{rpc.address},1", max_conn_attempts=0, **QUICK) as client:
+            await until(lambda: states(client) == {rpc.address: "given_up"})
+            async with rpc:
+                client.add_server(spec(rpc))
+                assert await client.call("get") == 1
+
+    asyncio.run(main())
+
+
 def test_what_does_not_exist_is_refused() -> None:
     async def main() -> None:
         async with Client("127.0.0.1:1,1") as client:

@@ -309,6 +309,22 @@ def test_a_call_that_is_not_idempotent_is_never_hedged() -> None:
     run(main())
 
 
+def test_a_call_may_say_that_it_is_not_to_be_hedged() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as first, FakeRpcServer() as second:
+            first.on("get", after(0.05, result("first")), never())
+            second.on("get", result("second"))
+            async with Client(f"{first.address},2 {second.address},1", **QUICK, hedge=0.01) as client:
+                await ready(client, 2)
+                assert await client.call("get", idempotent=True, hedge=float("inf")) == "first"
+                assert second.calls == []
+                # Its further tries are by parts of its time then.
+                answer = await client.call("get", idempotent=True, hedge=float("inf"), retry=1, timeout=0.1)
+                assert (answer, client.counters()["hedges"]) == ("second", 0)
+
+    run(main())
+
+
 def test_a_hedged_call_survives_the_loss_of_either_connection() -> None:
     async def main() -> None:
         for lost in (0, 1):

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from sipwright.errors import ArgumentError, RpcConnectionError
+from sipwright.jsonrpc.addresses import parse_address
 from sipwright.jsonrpc.calls import PendingCall
 from sipwright.jsonrpc.client import Client
 from sipwright.testing.fakerpc import FakeRpcServer, after, error, never, result
@@ -50,6 +51,21 @@ def test_at_most_so_many_wait() -> None:
                 assert call.reason == "2 calls wait for a server already"
                 assert client.counters()["waiting"] == 2
             assert settled(client)
+
+    asyncio.run(main())
+
+
+def test_where_none_may_wait_it_is_told_what_there_is_no_waiting_for() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", never())
+            async with Client(f"{rpc.address},1", max_pending=1, when_full="wait", max_waiting=0, **QUICK) as client:
+                await ready(client, 1)
+                blocking = asyncio.create_task(client.call("get"))
+                await rpc.wait_for_calls(1)
+                with pytest.raises(RpcConnectionError, match="has as many calls pending as it may have"):
+                    await client.call("get")
+                blocking.cancel()
 
     asyncio.run(main())
 
@@ -185,6 +201,24 @@ def test_the_slot_that_a_further_try_leaves_is_the_next_ones() -> None:
                 assert await client.call("other", group="first", timeout=3) == 1
                 assert time.monotonic() - begin < 1.5
                 moving.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_notification_takes_no_slot_and_needs_none() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as first, FakeRpcServer() as second:
+            first.on("get", never())
+            servers = f"{first.address},2 {second.address},1"
+            async with Client(servers, max_pending=1, **QUICK) as client:
+                await ready(client, 2)
+                client.drain_server(parse_address(second.address))
+                blocking = asyncio.create_task(client.call("get"))
+                await first.wait_for_calls(1)
+                await client.notify("seen", [1])
+                await first.wait_for_calls(2)
+                assert client.counters()["notifications"] == 1
+                blocking.cancel()
 
     asyncio.run(main())
 

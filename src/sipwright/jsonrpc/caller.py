@@ -10,6 +10,7 @@ What becomes of a call is `ledger`.
 from __future__ import annotations
 
 import asyncio
+import math
 import random as random_module
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -247,7 +248,8 @@ class Caller(Ledger):
         """Make a call, and have `done(argument, call)` called exactly once, when it has ended; never from in here.
 
         `params` is JSON (an array or an object; not checked), None for no params member; `timeout` is in seconds. With
-        `hedge` and no `retry` there is one further try; what is not given is as the client has it. The outcome is the
+        `hedge` and no `retry` there is one further try, with infinity for `hedge` no second server is asked beside the
+        first; what is not given is as the client has it. The outcome is the
         returned object itself. When no server can take the call it ends as a failure in the next turn
         of the loop; but a call made while the first attempt to connect is still under way waits for it, and one with
         `wait` for any connection, both within the deadline. The servers in `avoid` (names, as `PendingCall.server`) are
@@ -307,7 +309,7 @@ class Caller(Ledger):
         idempotent = idempotent or call.method in self._idempotent_methods
         if hedge is None:
             hedge = self._hedge
-        if not idempotent:
+        if not idempotent or hedge == math.inf:
             hedge = None
         elif hedge is not None:
             retry = max(retry, 1)
@@ -331,7 +333,8 @@ class Caller(Ledger):
         Raises ArgumentError for an unknown group, ValueError for a method that is no Unicode text.
         """
         payload = encode_notification(method, params)
-        connection = self._group(group).pick()
+        chosen = self._group(group)
+        connection = chosen.pick() or chosen.pick_any()
         if connection is None:
             return False
         connection.write(payload)
@@ -347,6 +350,7 @@ class Caller(Ledger):
     ) -> list[PendingCall] | None:
         """Send calls and notifications as one JSON-RPC batch; None when no server can take it.
 
+        A batch waits for no server that is full, and may be more calls than a server is to have.
         A request is method, params (as for `submit`), `done` and its argument; with None for `done` it is a
         notification. Returns the calls, in order. Each call ends on its own; none is tried again.
 
@@ -384,7 +388,10 @@ class Caller(Ledger):
         self._pool.add_group(name)
 
     def add_server(self, spec: ServerSpec, group: str = "") -> None:
-        """Add a server to a group. One that is there gets its priority and weight anew, and is not drained any longer.
+        """Add a server to a group.
+
+        One that is there gets its priority and weight anew, is not drained any longer, and is asked again if it was
+        given up.
 
         Raises ArgumentError for an unknown group.
         """

@@ -108,6 +108,14 @@ class Group:
                 return best
         return None
 
+    def pick_any(self) -> Connection | None:
+        """Return the connection for what awaits no answer: also one that has as many calls in flight as it may."""
+        ring = self._top
+        if not ring:
+            return None
+        ring.rotate(-1)
+        return ring[-1]
+
     @property
     def endpoints(self) -> list[Endpoint]:
         """The endpoints, each once."""

@@ -135,7 +135,7 @@ class Pool:
     @property
     def endpoints(self) -> list[Endpoint]:
         """All endpoints, those that are about to leave too."""
-        return list(dict.fromkeys([*self._endpoints.values(), *self._leaving]))
+        return [*self._leaving, *self._endpoints.values()]
 
     @property
     def reconnects(self) -> int:
@@ -190,7 +190,10 @@ class Pool:
             self._specs[name] = []
 
     def add_server(self, spec: ServerSpec, group_name: str) -> None:
-        """Add a server to a group, or give one that is there its priority and weight anew and end its draining."""
+        """Add a server to a group, or give one that is there its priority and weight anew and end its draining.
+
+        One that was given up is asked again.
+        """
         group = self.group(group_name)
         # Servers that an srv name stands for are not listed, and stay.
         gone = [member for member in group.members if spec.address in (_listed(member), _origin(member))]
@@ -209,7 +212,7 @@ class Pool:
             self._drained.add((group.name, address))
             self._choose_drained(group)
             group.refresh()
-        return sum(member.endpoint.pending for member in members)
+        return sum(endpoint.pending for endpoint in {member.endpoint for member in members})
 
     def remove_server(self, address: ServerAddress, group_name: str | None) -> None:
         """Take a server out of one group or of all; its connection is closed once its calls in flight have ended."""
@@ -256,6 +259,9 @@ class Pool:
     def _endpoint(self, address: ServerAddress, max_pending: int | None = None) -> tuple[OutgoingEndpoint, bool]:
         endpoint = self._endpoints.get(address)
         if endpoint is not None:
+            if endpoint.is_given_up:
+                # Whoever adds it again wants it to be tried again.
+                endpoint.start()
             return endpoint, False
         assert self._loop is not None
         if address.kind == "tls" and self._tls is None:

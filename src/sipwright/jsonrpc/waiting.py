@@ -55,14 +55,15 @@ class Waiting:
         call.queue = queue
         if refusal:
             self._later(self._refuse, call, refusal)
-        elif len(queue) > self._limit:
-            self._later(self._refuse, call, f"{self._limit} calls wait for a server already")
         elif (
             (group.is_ready and not self._waits_when_full)
             or group.is_given_up
             or not (is_patient or group.is_starting or group.is_ready)
+            or not self._limit
         ):
             self._later(self._refuse, call, why_not(group))
+        elif len(queue) > self._limit:
+            self._later(self._refuse, call, f"{self._limit} calls wait for a server already")
 
     def _refuse(self, call: PendingCall, reason: str) -> None:
         if call.queue is not None:
