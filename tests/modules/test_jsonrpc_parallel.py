@@ -131,6 +131,14 @@ def test_parameters_that_do_not_fit_ask_nobody() -> None:
     assert "jsonrpc_parallel: quota: bad parameters" in " ".join(driver.log)
 
 
+def test_when_one_cannot_be_asked_the_others_are_given_up_and_the_script_goes_on() -> None:
+    text = asking('"user=get_user:[]", "quota=get_quota;group=nobody:[]"')
+    driver = ScriptDriver(text, rpc={"get_user": 1, "get_quota": 1})
+    assert [reply.status for reply in driver.receive(sip_request())] == [503]
+    assert not driver.is_suspended
+    assert "jsonrpc_parallel: there is no server group 'nobody'" in " ".join(driver.log)
+
+
 def test_two_calls_of_one_name_ask_nobody() -> None:
     driver = ScriptDriver(asking('"a=x:[]", "a=y:[]"'), rpc={"x": 1, "y": 1})
     assert [reply.status for reply in driver.receive(sip_request())] == [503]

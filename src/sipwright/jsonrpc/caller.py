@@ -182,13 +182,23 @@ class Caller(Ledger):
         self._default = self._pool.start(loop)
 
     async def close(self, timeout: float = 0.0) -> None:
-        """Wait up to `timeout` seconds for the answers to pending calls, end the rest as failures, and disconnect."""
+        """Wait up to `timeout` seconds for the answers to pending calls, end the rest as failures, and disconnect.
+
+        Cancelled, it waits no longer, and closes all the same.
+        """
         if self._started_in is None:
             return
         deadline = self._clock() + timeout
-        while self.pending and self._clock() < deadline:
-            # New calls may be made meanwhile; they have no more time than the others.
-            await asyncio.sleep(min(0.02, timeout))
+        try:
+            while self.pending and self._clock() < deadline:
+                # New calls may be made meanwhile; they have no more time than the others.
+                await asyncio.sleep(min(0.02, timeout))
+        finally:
+            self._stop()
+        await self.executor.finish(self._clock())
+        await self._pool.disconnected(self._clock)
+
+    def _stop(self) -> None:
         self._is_closed = True
         self._pool.stop()
         for connection in self._pool.connections():
@@ -199,8 +209,6 @@ class Caller(Ledger):
                 self._end(call, FAILURE, CLOSED)
         if self._armed is not None:
             self._armed.cancel()
-        await self.executor.finish(self._clock())
-        await self._pool.disconnected(self._clock)
 
     async def __aenter__(self) -> Self:
         self.start()
