@@ -5,13 +5,14 @@ idempotent, because the client was told to (`retry_lost`), or because a server h
 (`retry_codes`). Three things lead to another try, all within the call's deadline:
 
 - a lost connection, at once;
-- an answer with one of the codes, at once;
+- an answer with one of the codes, at once, unless another server is being asked already: then its answer is awaited;
 - for an idempotent call, time: either it is divided into `retry` + 1 parts, and when one is over the next server is
   asked and the former one's answer no longer counts; or, with `hedge`, after so many seconds the next server is asked
   beside the others, and the first answer counts.
 
 Each try goes to a server that was not asked for this call yet. Where there is none the call ends; but with a
-`retry_delay` it waits so long, doubled each time, and may then ask any of them again.
+`retry_delay` it waits so long, doubled each time, and may then ask any of them again, unless none of them will ever be
+connected again.
 """
 
 from __future__ import annotations
