@@ -105,6 +105,15 @@ def test_in_place_the_script_goes_on_at_the_next_statement() -> None:
     assert reason(None, script(body)) == "200 -3 <null> user"
 
 
+def test_when_nobody_can_be_asked_nothing_is_left_of_an_earlier_answer() -> None:
+    body = f"""request_route {{
+      jsonrpc_call_parallel({TWO});
+      if (!jsonrpc_call_parallel("user=get_user:{{'id': $fU}}", "quota=get_quota"))
+        t_reply("200", "$jsonrpc(user.status) $jsonrpc(quota.result) $jsonrpc(failed)");
+    }}"""
+    assert reason({"get_user": RpcAnswerError(1, ""), "get_quota": 1}, script(body)) == "200 <null> <null> <null>"
+
+
 def test_calls_can_be_chained() -> None:
     body = f"""request_route {{ jsonrpc_parallel("AGAIN", "ERROR", {TWO}); }}
     route[AGAIN] {{ jsonrpc_parallel("SHOW", "ERROR", "third=get_third:['$jsonrpc(user.result)']"); }}
@@ -120,6 +129,14 @@ def test_parameters_that_do_not_fit_ask_nobody() -> None:
     assert [reply.status for reply in driver.receive(sip_request())] == [503]
     assert driver.calls == []
     assert "jsonrpc_parallel: quota: bad parameters" in " ".join(driver.log)
+
+
+def test_when_one_cannot_be_asked_the_others_are_given_up_and_the_script_goes_on() -> None:
+    text = asking('"user=get_user:[]", "quota=get_quota;group=nobody:[]"')
+    driver = ScriptDriver(text, rpc={"get_user": 1, "get_quota": 1})
+    assert [reply.status for reply in driver.receive(sip_request())] == [503]
+    assert not driver.is_suspended
+    assert "jsonrpc_parallel: there is no server group 'nobody'" in " ".join(driver.log)
 
 
 def test_two_calls_of_one_name_ask_nobody() -> None:

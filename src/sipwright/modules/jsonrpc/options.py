@@ -5,6 +5,7 @@ Those of a group of servers are `policy=NAME;max_pending=N`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from functools import lru_cache
 from typing import Annotated
@@ -18,7 +19,7 @@ _NUMBERS = ("timeout", "retry", "hedge")
 
 
 class CallOptions:
-    """What a call has for itself; None where the module's parameters hold. Times are in seconds."""
+    """What a call has for itself; None where the module's parameters hold. Times in seconds; no hedge is infinity."""
 
     __slots__ = ("group", "hedge", "idempotent", "optional", "retry", "strict", "timeout")
 
@@ -61,7 +62,13 @@ def read_options(text: str, words: Collection[str]) -> CallOptions:
 def _take_number(options: CallOptions, name: str, text: str, offset: int) -> None:
     if not (text.isascii() and text.isdecimal() and len(text) < 10) or (name == "timeout" and int(text) == 0):
         raise ArgumentError(f"option '{name}' needs a number, found '{text}'", offset)
-    setattr(options, name, int(text) if name == "retry" else int(text) / 1000)
+    number = int(text)
+    if name == "retry":
+        options.retry = number
+    elif name == "timeout":
+        options.timeout = number / 1000
+    else:
+        options.hedge = number / 1000 if number else math.inf
 
 
 def read_group_options(text: str) -> tuple[str | None, int | None]:
