@@ -788,7 +788,7 @@ def test_garbage_of_every_kind_harms_nobody_else() -> None:
             async with asyncio.timeout(2):
                 while len(server._sessions) > 1:
                     await asyncio.sleep(0.01)
-        assert server._sessions == set()
+        assert not server._sessions
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(main())

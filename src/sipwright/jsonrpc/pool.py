@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sipwright.errors import ArgumentError, RpcClosedError, RpcConnectionError
-from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_servers
+from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, read_servers
 from sipwright.jsonrpc.connecting import Connect
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.endpoint import DialedEndpoint, Endpoint, OutgoingEndpoint
@@ -86,7 +86,7 @@ class Pool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopped = False
         for name, servers in lists.items():
-            self._specs[name] += _specs(servers)
+            self._specs[name] += read_servers(servers)
 
     # Life
 
@@ -389,10 +389,6 @@ class Pool:
                 elif is_given_up:
                     watcher.set_exception(RpcConnectionError(why_not(group)))
         self._owner.group_changed(group)
-
-
-def _specs(servers: Servers) -> list[ServerSpec]:
-    return parse_servers(servers) if isinstance(servers, str) else list(servers)
 
 
 def why_not(group: Group) -> str:
