@@ -138,6 +138,8 @@ def test_two_calls_of_one_name_ask_nobody() -> None:
         ('"a=$fU:[]"', "cannot contain variables"),
         ('"a=x;fast:[]"', "unknown option 'fast'"),
         ("\"a=x:{'y': }\"", "bad JSON-RPC parameters"),
+        ('"$var(call)"', "cannot contain variables"),
+        ('"a=x;group=bilings:[]"', "argument 3 (calls) of jsonrpc_parallel: no group of servers is named 'bilings'"),
         ('"a=x", "b=y", "c"', "argument 5 (calls) of jsonrpc_parallel: 'c' is no call"),
     ],
 )

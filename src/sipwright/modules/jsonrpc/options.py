@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any
 
 from sipwright.errors import ArgumentError
 from sipwright.lang.namespace import ParamKind, Value
+from sipwright.lang.source import suggest
 
 _WORDS = ("idempotent", "strict")
 _NUMBERS = ("timeout", "retry", "hedge")
@@ -60,6 +61,18 @@ def _take_number(options: CallOptions, name: str, text: str, offset: int) -> Non
     setattr(options, name, int(text) if name == "retry" else int(text) / 1000)
 
 
-Options = Annotated[CallOptions, ParamKind("options", "options like timeout=500;retry=1", convert=parse_options)]
+def check_group(module: Any, options: CallOptions) -> None:
+    """Raise ArgumentError when the script has no such group: neither of servers, nor of services that dial in."""
+    name = options.group
+    if name is None or name in module.groups or (module.addresses and name in module.tokens.groups):
+        return
+    known = {*module.groups, *(module.tokens.groups if module.addresses else ())} - {""}
+    raise ArgumentError(f"no group of servers is named '{name}'", None, suggest(name, known))
+
+
+Options = Annotated[
+    CallOptions,
+    ParamKind("options", "options like timeout=500;retry=1", convert=parse_options, check=check_group),
+]
 
 NO_OPTIONS = CallOptions()
