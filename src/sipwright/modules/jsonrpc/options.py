@@ -64,9 +64,11 @@ def _take_number(options: CallOptions, name: str, text: str, offset: int) -> Non
 def check_group(module: Any, options: CallOptions) -> None:
     """Raise ArgumentError when the script has no such group: neither of servers, nor of services that dial in."""
     name = options.group
-    if name is None or name in module.groups or (module.addresses and name in module.tokens.groups):
+    dialed = module.tokens.groups if module.addresses else ()
+    # Where there are no tokens although services dial in, that is the fault, and told by the module.
+    if name is None or name in module.groups or name in dialed or (module.addresses and not dialed):
         return
-    known = {*module.groups, *(module.tokens.groups if module.addresses else ())} - {""}
+    known = {*module.groups, *dialed} - {""}
     raise ArgumentError(f"no group of servers is named '{name}'", None, suggest(name, known))
 
 
