@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 from sipwright.errors import ConfigErrors, RpcAnswerError
+from sipwright.modules.jsonrpc.options import parse_options
 from sipwright.script.loader import load_text
 from sipwright.testing import NoAnswer, ScriptDriver, run_script, sip_request
 
@@ -230,14 +232,25 @@ def test_wrong_options_are_load_errors(options: str, message: str) -> None:
     assert message in fault
 
 
-def test_an_unknown_group_makes_the_call_fail_and_a_known_one_is_used() -> None:
+def test_an_unknown_group_is_a_load_error_or_makes_the_call_fail_and_a_known_one_is_used() -> None:
     groups = SERVERS + 'modparam("jsonrpc", "group", "billing=>localhost:9998,1")\n'
     known = asking(options="group=billing").replace(SERVERS, groups)
     assert run_script(known, sip_request(), rpc={"get_user": 1}).status == 200
-    unknown = asking(options="group=biling").replace(SERVERS, groups)
+    misspelt = asking(options="group=biling").replace(SERVERS, groups)
+    assert faults(misspelt) == ["argument 6 (options) of jsonrpc_request: no group of servers is named 'biling'"]
+    unknown = asking(options="group=$rU").replace(SERVERS, groups)
     run = run_script(unknown, sip_request(), rpc={"get_user": 1})
     assert run.variables["rc"] == -1
-    assert "biling" in run.log[0]
+    assert "'alice'" in run.log[0]
+
+
+def test_a_group_that_services_dial_into_is_known() -> None:
+    dialed = SERVERS + 'modparam("jsonrpc", "token", "users=secret")\n'
+    assert faults(asking(options="group=users").replace(SERVERS, dialed)) == [
+        "argument 6 (options) of jsonrpc_request: no group of servers is named 'users'"
+    ]
+    dialed += 'modparam("jsonrpc", "listen", "tcp:127.0.0.1:9998")\n'
+    load_text(asking(options="group=users").replace(SERVERS, dialed))
 
 
 # ---- notifications
@@ -508,3 +521,8 @@ def test_parameters_reach_the_client() -> None:
 )
 def test_a_bad_parameter_is_told_at_load(parameter: str, message: str) -> None:
     assert message in faults(script("request_route { exit; }", f'{SERVERS}modparam("jsonrpc", {parameter})\n'))
+
+
+def test_no_hedge_for_one_call_is_said_as_for_all() -> None:
+    assert parse_options("hedge=0").hedge == math.inf
+    assert parse_options("hedge=20").hedge == 0.02
