@@ -36,7 +36,10 @@ def test_an_error_comes_whole_out_of_another_process(error: errors.SipwrightErro
 
 def test_an_error_answer_shows_what_the_server_said() -> None:
     error = errors.RpcAnswerError(404, "no user", {"id": 1})
-    assert str(error) == "no user (404)"
+    assert str(error) == "no user (404): {'id': 1}"
+    assert str(errors.RpcAnswerError(404, "no user")) == "no user (404)"
+    assert str(errors.RpcAnswerError(-32602, "Invalid params", "missing 'b'")) == "Invalid params (-32602): missing 'b'"
+    assert len(str(errors.RpcAnswerError(1, "much", "x" * 10_000))) < 250
     assert repr(error) == "RpcAnswerError(404, 'no user', {'id': 1})"
     assert (error.code, error.message, error.data) == (404, "no user", {"id": 1})
 

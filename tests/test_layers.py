@@ -12,8 +12,8 @@ PACKAGE = SRC / "sipwright"
 
 # What may be imported from our own package, by prefix, longest prefix of the importing module first.
 L0_OWN = ["sipwright.errors", "sipwright.timerqueue", "sipwright.netstring"]
-CORE_RPC = ["addresses", "binding", "convert", "deadlines", "dispatch", "framing", "lenient", "limits", "messages"]
-CORE_RPC += ["openrpc", "outcome", "peer", "resulttext", "service", "template", "turns", "typed"]
+CORE_RPC = ["addresses", "arguments", "binding", "convert", "deadlines", "dispatch", "framing", "lenient", "limits"]
+CORE_RPC += ["messages", "openrpc", "outcome", "peer", "resulttext", "service", "template", "turns", "typed"]
 RPC = ["sipwright.jsonrpc"]
 CORE_REDIS = ["addresses", "resp", "scripts"]
 REDIS = ["sipwright.redis"]

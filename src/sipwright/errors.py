@@ -187,6 +187,10 @@ class CommandError(SipwrightError):
     """A command cannot do what it was asked. The message is complete: it is shown to a person as it is."""
 
 
+MAX_DATA = 200
+"""How much of an error answer's data its text shows, in characters."""
+
+
 class RpcError(SipwrightError):
     """A JSON-RPC call ended without a result."""
 
@@ -204,8 +208,12 @@ class RpcAnswerError(RpcError):
         self.data = data
 
     def __str__(self) -> str:
-        """Return the message with the code."""
-        return f"{self.message} ({self.code})"
+        """Return the message with the code and, for a person, what of the data is short."""
+        text = f"{self.message} ({self.code})"
+        if self.data is None:
+            return text
+        data = self.data if isinstance(self.data, str) else repr(self.data)
+        return f"{text}: {data if len(data) <= MAX_DATA else data[:MAX_DATA] + '...'}"
 
 
 class RpcResultError(RpcError, ValueError):

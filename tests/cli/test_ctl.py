@@ -154,6 +154,7 @@ def test_a_server_that_is_silent_is_not_waited_for_longer_than_that(command: Com
     [
         (lambda path: None, "no server has its control socket at {path}"),
         (lambda path: socket.socket(socket.AF_UNIX).bind(str(path)), "nobody listens at {path}: the server that made"),
+        (lambda path: path.write_text("x"), "{path} is no socket"),
         (lambda path: path.mkdir(), "no server runs in {path} that this user can see"),
     ],
 )

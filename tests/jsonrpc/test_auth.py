@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sipwright.errors import RpcAnswerError
+from sipwright.errors import ArgumentError, RpcAnswerError
 from sipwright.jsonrpc.auth import Auth, make_check, same_token
 from sipwright.jsonrpc.limits import UNAUTHENTICATED
 from sipwright.jsonrpc.rpc_connection import RpcConnection
@@ -198,3 +198,18 @@ def test_tokens_are_compared_whole_and_as_unicode() -> None:
     assert not same_token("a", "ab")
     check = make_check({"a": 1, "b": 2})
     assert [check("a"), check("b"), check("c")] == [1, 2, None]
+
+
+@pytest.mark.parametrize(
+    ("auth", "said"),
+    [
+        ("", "auth has a token that is empty, or no text: anybody would be let in"),
+        ({"right": "alice", "": "bob"}, "auth has a token that is empty, or no text: anybody would be let in"),
+        ({1: "alice"}, "auth has a token that is empty, or no text: anybody would be let in"),
+        (3, "auth is a token, a dict of tokens or a function, not 3"),
+    ],
+)
+def test_a_token_that_is_not_there_lets_nobody_in(auth: Any, said: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Server(auth=auth)
+    assert str(caught.value) == said

@@ -53,6 +53,8 @@ def test_hooks_are_told_what_happens_and_their_faults_harm_nobody() -> None:
             ]
             assert events[2].call is not None
             assert (events[2].call.method, events[2].call.result) == ("get", b"1")
+            assert [event.method for event in events] == ["", "get", "get", "wait", "wait", ""]
+            assert [event.ms is None for event in events] == [True, True, False, True, False, True]
             assert events[2].time >= events[1].time > 0
             assert [type(fault) for fault in faults] == [ZeroDivisionError] * len(events)
 

@@ -232,14 +232,25 @@ def test_wrong_options_are_load_errors(options: str, message: str) -> None:
     assert message in fault
 
 
-def test_an_unknown_group_makes_the_call_fail_and_a_known_one_is_used() -> None:
+def test_an_unknown_group_is_a_load_error_or_makes_the_call_fail_and_a_known_one_is_used() -> None:
     groups = SERVERS + 'modparam("jsonrpc", "group", "billing=>localhost:9998,1")\n'
     known = asking(options="group=billing").replace(SERVERS, groups)
     assert run_script(known, sip_request(), rpc={"get_user": 1}).status == 200
-    unknown = asking(options="group=biling").replace(SERVERS, groups)
+    misspelt = asking(options="group=biling").replace(SERVERS, groups)
+    assert faults(misspelt) == ["argument 6 (options) of jsonrpc_request: no group of servers is named 'biling'"]
+    unknown = asking(options="group=$rU").replace(SERVERS, groups)
     run = run_script(unknown, sip_request(), rpc={"get_user": 1})
     assert run.variables["rc"] == -1
-    assert "biling" in run.log[0]
+    assert "'alice'" in run.log[0]
+
+
+def test_a_group_that_services_dial_into_is_known() -> None:
+    dialed = SERVERS + 'modparam("jsonrpc", "token", "users=secret")\n'
+    assert faults(asking(options="group=users").replace(SERVERS, dialed)) == [
+        "argument 6 (options) of jsonrpc_request: no group of servers is named 'users'"
+    ]
+    dialed += 'modparam("jsonrpc", "listen", "tcp:127.0.0.1:9998")\n'
+    load_text(asking(options="group=users").replace(SERVERS, dialed))
 
 
 # ---- notifications

@@ -132,11 +132,21 @@ def test_parameters_that_do_not_fit_ask_nobody() -> None:
 
 
 def test_when_one_cannot_be_asked_the_others_are_given_up_and_the_script_goes_on() -> None:
-    text = asking('"user=get_user:[]", "quota=get_quota;group=nobody:[]"')
-    driver = ScriptDriver(text, rpc={"get_user": 1, "get_quota": 1})
+    driver = ScriptDriver(asking(), rpc={"get_user": 1, "get_quota": 1})
+    submit, made = driver._clients[0].submit, []
+
+    def refuse(method: str, *arguments: Any, **options: Any) -> Any:
+        if method == "get_quota":
+            raise ValueError("the method is no Unicode text")
+        made.append(submit(method, *arguments, **options))
+        return made[-1]
+
+    # The module has taken it from the client when the worker began.
+    driver._script.registry.modules["jsonrpc"]._submit = refuse  # type: ignore[attr-defined]
     assert [reply.status for reply in driver.receive(sip_request())] == [503]
     assert not driver.is_suspended
-    assert "jsonrpc_parallel: there is no server group 'nobody'" in " ".join(driver.log)
+    assert [call.status for call in made] == ["cancelled"]
+    assert "jsonrpc_parallel: the method is no Unicode text" in " ".join(driver.log)
 
 
 def test_two_calls_of_one_name_ask_nobody() -> None:
@@ -155,6 +165,8 @@ def test_two_calls_of_one_name_ask_nobody() -> None:
         ('"a=$fU:[]"', "cannot contain variables"),
         ('"a=x;fast:[]"', "unknown option 'fast'"),
         ("\"a=x:{'y': }\"", "bad JSON-RPC parameters"),
+        ('"$var(call)"', "cannot contain variables"),
+        ('"a=x;group=bilings:[]"', "argument 3 (calls) of jsonrpc_parallel: no group of servers is named 'bilings'"),
         ('"a=x", "b=y", "c"', "argument 5 (calls) of jsonrpc_parallel: 'c' is no call"),
     ],
 )

@@ -115,6 +115,14 @@ def test_a_server_comes_and_goes_under_load_and_nothing_fails(tmp_path: Path) ->
         assert stats["failures"] == stats["timeouts"] == stats["errors"] == 0
         assert stats["calls"] >= answered
 
+        # What was done is in the log, by each worker.
+        for said in (
+            f"JSON-RPC server {two.address} is added by a command, priority 1, weight 3",
+            f"JSON-RPC server {one.address} is drained by a command, ",
+            f"JSON-RPC server {one.address} is removed by a command, 0 calls are open",
+        ):
+            server.wait_for_log(said, WORKERS)
+
 
 def test_a_drained_server_ends_the_calls_that_are_open_and_is_asked_again_once_it_is_added(tmp_path: Path) -> None:
     with Service() as one, Service() as two, serving(tmp_path, one, two) as (server, ctl):
@@ -169,6 +177,9 @@ def test_a_reload_takes_the_list_of_the_script(tmp_path: Path) -> None:
             ctl.ask("core.reload")
             server.wait_until(lambda: [row[1] for row in listed(ctl)[0]] == [one.address], "another list")
             load.wait_for_answers(50)
+        # Whoever added it wants to know that it is gone.
+        server.wait_for_log("what commands had changed is as the script says again: jsonrpc:server:=>")
+        assert f"jsonrpc:server:=>{two.address}" in server.log
         new = [row["pid"] for row in ctl.ask("core.ps") if row["generation"] == 1 and row["worker"] == 1]
         os.kill(new[0], signal.SIGKILL)
         server.wait_for_log("was started in place of the one that died")

@@ -51,6 +51,7 @@ def test_a_lasting_notice_is_for_its_generation_and_outlives_its_process(process
     assert [board.is_for(notice, process, one) for process in processes] == [False, True, False]
     assert list(board.left(one)) == []
     assert (board.seen_by(0), board.seen_by(1)) == ({"a:1": b"x"}, {})
+    assert (board.lasting(0), board.lasting(1)) == (["a:1"], [])
     assert board.put(newer, Notice("a:1", b"new", is_lasting=True))
     board.forget({1})
     assert (board.seen_by(0), board.seen_by(1)) == ({}, {"a:1": b"new"})

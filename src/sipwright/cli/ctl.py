@@ -136,6 +136,8 @@ def call(path: Path, method: str, params: bytes | None, timeout: float) -> Any:
 def _cannot_connect(path: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return f"no server has its control socket at {path}"
+    if isinstance(error, ConnectionRefusedError) and not path.is_socket():
+        return f"{path} is no socket"
     if isinstance(error, ConnectionRefusedError):
         return f"nobody listens at {path}: the server that made it has died"
     if isinstance(error, PermissionError):

@@ -10,7 +10,7 @@ it at load. Whether a host exists is not asked here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Literal
@@ -21,6 +21,8 @@ _ENTRY = re.compile(r"\S+")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _NUMBERS_ONLY = re.compile(r"[0-9.]+")
 _SRV_NAME = re.compile(r"_[A-Za-z0-9-]+\._[A-Za-z]+(\.[A-Za-z0-9_-]+)+\.?")
+# `udp:host:port`: never an IPv6 address, whose groups have four digits at most; those want brackets.
+_OTHER_KIND = re.compile(r"[A-Za-z]*[G-Zg-z][A-Za-z]*:[^:]+:\d+")
 MAX_WEIGHT = 65535
 # What Linux has room for in a socket address.
 MAX_PATH = 107
@@ -70,6 +72,19 @@ def parse_servers(text: str) -> list[ServerSpec]:
     the text.
     """
     return [_parse_entry(match[0], match.start()) for match in _ENTRY.finditer(text)]
+
+
+def read_servers(servers: str | Iterable[ServerSpec]) -> list[ServerSpec]:
+    """Return a list of servers, which may be written as for `parse_servers`. Raises ArgumentError."""
+    if isinstance(servers, str):
+        return parse_servers(servers)
+    if not isinstance(servers, Iterable):
+        raise ArgumentError(f"servers are a text like 'host:port,priority' or a list of ServerSpec, not {servers!r}")
+    specs = list(servers)
+    for spec in specs:
+        if not isinstance(spec, ServerSpec):
+            raise ArgumentError(f"a list of servers has a ServerSpec for each, not {spec!r}")
+    return specs
 
 
 def parse_group(text: str) -> tuple[str, list[ServerSpec]]:
@@ -127,10 +142,16 @@ def _parse_address(entry: str, offset: int) -> tuple[ServerAddress, int]:
     """Return the address that an entry begins with, and where it ends: at a comma or at the end."""
     kind, colon, rest = entry.partition(":")
     kind = kind.lower()
+    if rest.startswith("//"):
+        expected = "an address is written without //, as host:port or tls:host:port"
+        raise ArgumentError(f"'{entry}' looks like a URL: {expected}", offset)
     # Not a host of that name: a port would follow it.
     if colon and kind in _PARSERS and not rest.partition(",")[0].isdigit():
         address, end = _PARSERS[kind](rest, offset + len(kind) + 1)
         return address, end + len(kind) + 1
+    if _OTHER_KIND.fullmatch(entry.partition(",")[0]):
+        known = ", ".join(f"{name}:" for name in _PARSERS)
+        raise ArgumentError(f"'{kind}:' is no kind of address, expected one of {known}", offset)
     return _parse_place(entry, offset, "tcp")
 
 

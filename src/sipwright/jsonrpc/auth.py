@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from sipwright.errors import RpcAnswerError
+from sipwright.errors import ArgumentError, RpcAnswerError
 from sipwright.jsonrpc.connection import CALLBACK_FAULTS
 from sipwright.jsonrpc.convert import Signature
 from sipwright.jsonrpc.limits import UNAUTHENTICATED
@@ -32,11 +32,18 @@ def same_token(given: str, expected: str) -> bool:
 
 
 def make_check(auth: Auth) -> Check:
-    """Return the check for the only token, for tokens with whom they belong to, or the function itself."""
+    """Return the check for the only token, for tokens with whom they belong to, or the function itself.
+
+    Raises ArgumentError for what is none of these, and for an empty token: it comes from a setting that is not there.
+    """
     if isinstance(auth, str):
         auth = {auth: True}
     if not isinstance(auth, Mapping):
+        if not callable(auth):
+            raise ArgumentError(f"auth is a token, a dict of tokens or a function, not {auth!r}")
         return auth
+    if not all(isinstance(token, str) and token for token in auth):
+        raise ArgumentError("auth has a token that is empty, or no text: anybody would be let in")
     tokens = dict(auth)
 
     def check(given: str) -> Any:

@@ -21,6 +21,7 @@ from msgspec import UNSET
 
 from sipwright.errors import ArgumentError, JsonRpcParseError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
+from sipwright.jsonrpc.arguments import check_rules, read_codes, read_methods
 from sipwright.jsonrpc.calls import PendingCall, Plan
 from sipwright.jsonrpc.connecting import Connect, connect
 from sipwright.jsonrpc.connection import Connection
@@ -44,7 +45,7 @@ from sipwright.jsonrpc.peer import Peer
 from sipwright.jsonrpc.pool import Pool, Servers
 from sipwright.jsonrpc.resolve import DnsResolver, Resolver
 from sipwright.jsonrpc.serving import Serving
-from sipwright.jsonrpc.tls import Tls
+from sipwright.jsonrpc.tls import Tls, check_tls
 from sipwright.jsonrpc.tries import Tries
 from sipwright.jsonrpc.turns import Policy
 
@@ -124,14 +125,28 @@ class Caller(Ledger):
     ) -> None:
         if when_full not in ("refuse", "wait"):
             raise ArgumentError(f"when_full is 'refuse' or 'wait', not {when_full!r}")
+        check_rules(
+            timeout=timeout,
+            retry=retry,
+            max_pending=max_pending,
+            max_waiting=max_waiting,
+            reconnect_interval=reconnect_interval,
+            max_size=max_size,
+            min_srv_ttl=min_srv_ttl,
+            retry_delay=retry_delay,
+            hedge=hedge,
+            max_failures=max_failures,
+            probe_interval=probe_interval,
+        )
+        check_tls(tls)
         super().__init__(cancel_method=cancel_method, max_waiting=max_waiting, waits_when_full=when_full == "wait")
         self.timeout = timeout
         self.retry = retry
         self.notifications = self.malformed = 0
         self._max_size = max_size
         self._framing = find_framing(framing)
-        self._idempotent_methods = frozenset(idempotent_methods)
-        self._retry_codes = tuple(retry_codes)
+        self._idempotent_methods = read_methods(idempotent_methods)
+        self._retry_codes = read_codes(retry_codes)
         self._retry_lost = retry_lost
         self._retry_delay = retry_delay
         self._hedge = hedge

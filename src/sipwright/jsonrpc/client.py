@@ -26,8 +26,8 @@ class ClientEvent:
 
     `kind` is "request" (sent to `server` with `id`; further tries too), "ok", "error", "timeout", "failure" or
     "cancelled" (a call has ended), "late", "doubled" or "unknown" (an answer that nobody waits for), "connected",
-    "disconnected", "out" or "back" (a server). `call` has the method, the time it took and the outcome; None where
-    there is no call.
+    "disconnected", "out" or "back" (a server). `call` has the rest: `tries`, and at the end `status`, `error` or
+    `reason`; None where there is no call.
     """
 
     kind: str
@@ -35,6 +35,16 @@ class ClientEvent:
     server: str
     id: int | None = None
     call: PendingCall | None = None
+
+    @property
+    def method(self) -> str:
+        """The method of the call; empty where there is none."""
+        return "" if self.call is None else self.call.method
+
+    @property
+    def ms(self) -> int | None:
+        """Milliseconds that the call took; None where it has not ended, and where there is none."""
+        return None if self.call is None or self.kind == "request" or self.call.status is None else self.call.ms
 
 
 class Client(Caller):

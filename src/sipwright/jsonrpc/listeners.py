@@ -126,4 +126,7 @@ def _name(address: ServerAddress | socket.socket) -> str:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and "error while attempting to bind" in str(error) and error.errno is not None:
+        # asyncio's text, which repeats the address.
+        return os.strerror(error.errno)
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

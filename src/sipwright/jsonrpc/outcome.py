@@ -52,7 +52,7 @@ def exception_of(call: Ended) -> RpcAnswerError | RpcTimeoutError | RpcConnectio
     if call.status == TIMEOUT:
         return RpcTimeoutError(f"no answer to {call.method!r} from {call.server} within {call.ms} ms")
     if call.reason == CLOSED:
-        return RpcClosedError(f"the client was closed during {call.method!r}")
+        return RpcClosedError(f"the client was closed before {call.method!r} was answered")
     return RpcConnectionError(f"{call.method!r}: {call.reason}")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sipwright.errors import ArgumentError, RpcClosedError, RpcConnectionError
-from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_servers
+from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, read_servers
 from sipwright.jsonrpc.connecting import Connect
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.endpoint import Endpoint, OutgoingEndpoint
@@ -90,7 +90,7 @@ class Pool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopped = False
         for name, servers in lists.items():
-            self._specs[name] += _specs(servers)
+            self._specs[name] += read_servers(servers)
 
     # Life
 
@@ -410,10 +410,6 @@ def _listed(member: Member) -> ServerAddress | None:
 def _origin(member: Member) -> ServerAddress | None:
     """Return the srv name that a member is there for."""
     return None if member.origin is None else member.origin.address
-
-
-def _specs(servers: Servers) -> list[ServerSpec]:
-    return parse_servers(servers) if isinstance(servers, str) else list(servers)
 
 
 def why_not(group: Group) -> str:

@@ -29,7 +29,7 @@ from sipwright.jsonrpc.messages import MAX_BATCH, encode_json
 from sipwright.jsonrpc.middleware import Middleware
 from sipwright.jsonrpc.rpc_connection import RemoteDeadlines, RpcConnection
 from sipwright.jsonrpc.session import Session, SessionOptions
-from sipwright.jsonrpc.tls import Tls
+from sipwright.jsonrpc.tls import Tls, check_tls
 
 logger = logging.getLogger("sipwright.jsonrpc.server")
 
@@ -121,6 +121,7 @@ class Server:
             if value is not None and not 0 < value <= most:
                 bound = "" if most == math.inf else f" and up to {most}"
                 raise ArgumentError(f"{name} is a number above 0{bound}, not {value!r}")
+        check_tls(tls)
         self.dispatcher = Dispatcher(RpcConnection)
         self.executor = Executor(
             max_concurrent=max_concurrent,

@@ -88,5 +88,8 @@ def reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or error}"
     if isinstance(error, socket.gaierror) or not isinstance(error, OSError) or error.errno is None:
+        if isinstance(error, ConnectionResetError) and not error.args:
+            # What asyncio has for a handshake of TLS that the other end breaks off.
+            return "the other end closed the connection during the TLS handshake (does it speak TLS?)"
         return str(error.args[-1]) if error.args else str(error) or type(error).__name__
     return os.strerror(error.errno)

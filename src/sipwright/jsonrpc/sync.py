@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
 from sipwright.errors import ArgumentError, RpcClosedError, RpcConnectionError
+from sipwright.jsonrpc.arguments import check_rules, read_codes, read_methods
 from sipwright.jsonrpc.framing import Framing, find_framing
 from sipwright.jsonrpc.messages import encode_notification, encode_params
 from sipwright.jsonrpc.outcome import CLOSED
@@ -22,7 +23,7 @@ from sipwright.jsonrpc.sync_calls import SyncCall, Waiter
 from sipwright.jsonrpc.sync_connection import SyncConnection
 from sipwright.jsonrpc.sync_pool import Servers, Settings, SyncResolver
 from sipwright.jsonrpc.sync_servers import Rules, SyncGroup
-from sipwright.jsonrpc.tls import Tls
+from sipwright.jsonrpc.tls import Tls, check_tls
 from sipwright.jsonrpc.turns import Policy
 from sipwright.jsonrpc.typed import decoder_for
 
@@ -80,10 +81,24 @@ class SyncClient:
     ) -> None:
         if when_full not in ("refuse", "wait"):
             raise ArgumentError(f"when_full is 'refuse' or 'wait', not {when_full!r}")
+        check_rules(
+            timeout=timeout,
+            retry=retry,
+            max_pending=max_pending,
+            max_waiting=max_waiting,
+            reconnect_interval=reconnect_interval,
+            max_size=max_size,
+            min_srv_ttl=min_srv_ttl,
+            retry_delay=retry_delay,
+            hedge=hedge,
+            max_failures=max_failures,
+            probe_interval=probe_interval,
+        )
+        check_tls(tls)
         self.timeout = timeout
         self.retry = retry
-        self._idempotent_methods = frozenset(idempotent_methods)
-        self._retry_codes = tuple(retry_codes)
+        self._idempotent_methods = read_methods(idempotent_methods)
+        self._retry_codes = read_codes(retry_codes)
         self._retry_lost = retry_lost
         self._retry_delay = retry_delay
         self._hedge = hedge

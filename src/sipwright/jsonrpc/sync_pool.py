@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sipwright.errors import ArgumentError, JsonRpcParseError
-from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_servers
+from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, read_servers
 from sipwright.jsonrpc.framing import Framing
 from sipwright.jsonrpc.messages import Message, request_head
 from sipwright.jsonrpc.outcome import CLOSED
@@ -86,7 +86,7 @@ class SyncPool:
         self.is_closed = False
         self._settings = settings
         self._owner = owner
-        self._specs = {name: parse_servers(s) if isinstance(s, str) else list(s) for name, s in lists.items()}
+        self._specs = {name: read_servers(servers) for name, servers in lists.items()}
         self.begin()
 
     def begin(self) -> None:

@@ -161,6 +161,12 @@ class _FaultsOf:
         return f"{self._otherwise} ({error.reason or error})"
 
 
+def check_tls(tls: Tls | None) -> None:
+    """Raise ArgumentError for what is no Tls: a context of `ssl`, say, cannot read its files again."""
+    if tls is not None and not isinstance(tls, Tls):
+        raise ArgumentError(f"tls is a Tls, such as Tls(cafile='ca.pem'), not {tls!r}")
+
+
 class _Kept:
     """A context that is made anew when its files have changed; while they are broken, the last good one is kept."""
 

@@ -71,6 +71,10 @@ class Noticeboard:
         notices = {name: kept.value for name, kept in lasting.items() if kept.value is not None}
         return {**notices, **{name: value for name, (_, value) in self._passing.items()}}
 
+    def lasting(self, generation: int) -> list[str]:
+        """Return the names of what commands have changed in a generation."""
+        return sorted(name for name, kept in self._lasting.get(generation, {}).items() if kept.value is not None)
+
     def left(self, process: WorkerProcess) -> Iterator[str]:
         """Take away what a process that has ended had put up; give the names."""
         gone = [name for name, (by, _) in self._passing.items() if by is process]

@@ -520,6 +520,7 @@ class Supervisor:
 
     def _finish_reload(self) -> None:
         assert self._next is not None
+        changed = self._notices.lasting(self._current.generation)
         self._current, self._next = self._next, None
         drain_timeout = self._current.script.settings.drain_timeout / 1000
         for slot in self._slots:
@@ -532,6 +533,8 @@ class Supervisor:
             slot.restarts = Restarts()
         logger.setLevel(self._current.log.level)
         logger.info("reloaded %s", self._current.script.path)
+        if changed:
+            logger.warning("what commands had changed is as the script says again: %s", ", ".join(changed))
         self._reload_is_over(None)
 
     def _abandon_reload(self, reason: str) -> None:

@@ -115,7 +115,9 @@ def test_serve_explains_what_is_wrong_with_the_file(command: Command, file: Path
         ([], "name either a FILE.py with functions to serve, or --echo"),
         (["x.py", "--echo"], "name either a FILE.py with functions to serve, or --echo"),
         (["/nowhere/x.py"], "cannot read /nowhere/x.py: No such file or directory"),
+        (["nowhere.py"], "cannot read nowhere.py: No such file or directory"),
         (["/"], "/ is not a Python file"),
+        (["--echo", "--token", ""], "--token is empty: anybody would be let in"),
         (["/etc/passwd"], "/etc/passwd is not a Python file"),
         (["--echo", "--listen", "x"], "'x' is no address to listen on"),
         (["--echo", "--listen", "srv:_a._tcp.b"], "nobody listens on srv records"),
@@ -135,4 +137,4 @@ def test_serve_explains_a_mistake(command: Command, file: Path, arguments: list[
 def test_serve_says_that_a_port_is_busy(command: Command, rpc: FakeRpcServer) -> None:
     output = command("rpc", "serve", "--echo", "--listen", rpc.address)
     assert output.status == 1
-    assert f"cannot listen on {rpc.address}" in output.err
+    assert output.err == f"sipwright: cannot listen on {rpc.address}: Address already in use\n"

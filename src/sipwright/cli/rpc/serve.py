@@ -82,6 +82,8 @@ async def serve_functions(options: argparse.Namespace) -> int:
     addresses = [read_listen_address(text) for text in options.listen or [DEFAULT_LISTEN]]
     if options.echo == (options.file is not None):
         raise CommandError("name either a FILE.py with functions to serve, or --echo")
+    if options.token == "":
+        raise CommandError("--token is empty: anybody would be let in")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     tls = _tls(options, addresses)
     if options.echo:
@@ -140,7 +142,7 @@ def load_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except OSError as error:
-        if error.filename != str(path):
+        if error.filename is None or Path(error.filename).resolve() != path.resolve():
             raise CommandError(_what_happened(path, error)) from None
         raise CommandError(f"cannot read {path}: {error.strerror}") from None
     except SyntaxError as error:

@@ -89,6 +89,7 @@ class ServerCommands:
             raise _no_group(group, self._groups)
         self._client.add_server(spec, group)
         self._post(Change(str(spec.address), group, (spec.priority, spec.weight)))
+        self._note("added", spec.address, group, f", priority {spec.priority}, weight {spec.weight}")
         return {"group": group, "address": str(spec.address), "priority": spec.priority, "weight": spec.weight}
 
     def _drain(self, params: dict[str, Any]) -> dict[str, int]:
@@ -96,6 +97,7 @@ class ServerCommands:
         pending = self._client.drain_server(address, group)
         for name in self._groups_of(address, group):
             self._post(Change(str(address), name, self._spec_of(name, address), is_drained=True))
+            self._note("drained", address, name, f", {pending} calls are open")
         return {"pending": pending}
 
     def _remove(self, params: dict[str, Any]) -> dict[str, int]:
@@ -106,7 +108,12 @@ class ServerCommands:
         self._client.remove_server(address, group)
         for name in known:
             self._post(Change(str(address), name, is_removed=True))
+            self._note("removed", address, name, f", {pending} calls are open")
         return {"pending": pending}
+
+    def _note(self, what: str, address: ServerAddress, group: str, more: str) -> None:
+        of = f" of group '{group}'" if group else ""
+        self._services.log.info("JSON-RPC server %s%s is %s by a command%s", address, of, what, more)
 
     def _server_of(self, params: dict[str, Any]) -> tuple[ServerAddress, str | None]:
         group = params.get("group")

@@ -27,7 +27,9 @@ from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
 from sipwright.jsonrpc.dispatch import Dispatcher
 from sipwright.jsonrpc.executor import Executor
 from sipwright.jsonrpc.framing import find_framing
+from sipwright.jsonrpc.listeners import address_of
 from sipwright.jsonrpc.messages import INVALID_REQUEST
+from sipwright.jsonrpc.sockets import reason
 from sipwright.modules.jsonrpc.dialed import DRAIN, PING, SERVE, UNAUTHORIZED, DialedService
 from sipwright.modules.jsonrpc.relay import Relay
 from sipwright.modules.jsonrpc.tokens import Tokens
@@ -161,7 +163,7 @@ class Door:
         # Not by asyncio's server: one that is closed between the accept and the turn after it leaves the connection
         # open, and nobody has it. And one at a time, so that the other workers have some, too.
         try:
-            end, _ = listening.accept()
+            end, place = listening.accept()
         except OSError as error:
             if error.errno in NOTHING_LEFT:
                 self._loop.remove_reader(listening.fileno())
@@ -170,11 +172,12 @@ class Door:
             # Otherwise another worker was faster.
             return
         end.setblocking(False)
-        task = self._loop.create_task(self._connect(end, self._listening[listening]))
+        task = self._loop.create_task(self._connect(end, self._listening[listening], place))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, end: socket, context: ssl.SSLContext | None) -> None:
+    async def _connect(self, end: socket, context: ssl.SSLContext | None, place: Any) -> None:
+        peer = address_of(place, "tcp") if isinstance(place, tuple) else "a Unix socket"
         try:
             await self._loop.connect_accepted_socket(
                 lambda: DialedService(self, self._loop).connection,
@@ -184,7 +187,7 @@ class Door:
             )
         except OSError as error:
             # Of a handshake of TLS, as a rule.
-            self.log.info("a service could not dial in: %s", error)
+            self.log.info("a service could not dial in from %s: %s", peer, reason(error))
             end.close()
 
     def _stop_listening(self) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any
 
 from sipwright.errors import ArgumentError
 from sipwright.jsonrpc.turns import POLICIES
 from sipwright.lang.namespace import ParamKind, Value
+from sipwright.lang.source import suggest
 
 _WORDS = ("idempotent", "strict")
 _NUMBERS = ("timeout", "retry", "hedge")
@@ -94,6 +95,20 @@ def read_group_options(text: str) -> tuple[str | None, int | None]:
     return policy, max_pending
 
 
-Options = Annotated[CallOptions, ParamKind("options", "options like timeout=500;retry=1", convert=parse_options)]
+def check_group(module: Any, options: CallOptions) -> None:
+    """Raise ArgumentError when the script has no such group: neither of servers, nor of services that dial in."""
+    name = options.group
+    dialed = module.tokens.groups if module.addresses else ()
+    # Where there are no tokens although services dial in, that is the fault, and told by the module.
+    if name is None or name in module.groups or name in dialed or (module.addresses and not dialed):
+        return
+    known = {*module.groups, *dialed} - {""}
+    raise ArgumentError(f"no group of servers is named '{name}'", None, suggest(name, known))
+
+
+Options = Annotated[
+    CallOptions,
+    ParamKind("options", "options like timeout=500;retry=1", convert=parse_options, check=check_group),
+]
 
 NO_OPTIONS = CallOptions()

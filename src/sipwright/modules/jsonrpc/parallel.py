@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from sipwright.errors import ArgumentError, JsonParseError
 from sipwright.lang.namespace import ParamKind, Part, Route
-from sipwright.modules.jsonrpc.options import CallOptions, read_options
+from sipwright.modules.jsonrpc.options import CallOptions, check_group, read_options
 from sipwright.modules.jsonrpc.outcomes import FAILED, LAST, NAME, PARTS, keep
 from sipwright.script.context import Context
 from sipwright.script.rpc import ParamsText
@@ -37,7 +37,7 @@ def prepare_call(parts: Sequence[Part]) -> NamedCall:
     """Compile one call. ArgumentError: it is malformed; the offset is its place in the argument."""
     head = parts[0] if parts and isinstance(parts[0], str) else ""
     before, colon, params = head.partition(":")
-    if len(parts) > 1 and not colon:
+    if not colon and any(not isinstance(part, str) for part in parts):
         raise ArgumentError(f"the name, the method and the options of a call cannot contain variables: {_FORM}", 0)
     name, equals, asked = before.partition("=")
     method, semicolon, options = asked.partition(";")
@@ -57,7 +57,11 @@ def prepare_call(parts: Sequence[Part]) -> NamedCall:
     return NamedCall(name.strip(), method.strip(), read, text)
 
 
-Calls = Annotated[NamedCall, ParamKind("call", "a call, NAME=METHOD:PARAMS", prepare=prepare_call)]
+def _check_call(module: Any, call: NamedCall) -> None:
+    check_group(module, call.options)
+
+
+Calls = Annotated[NamedCall, ParamKind("call", "a call, NAME=METHOD:PARAMS", prepare=prepare_call, check=_check_call)]
 
 
 class ParallelSuspension(Suspension):
