@@ -59,6 +59,24 @@ def test_it_says_ready_answers_and_ends_on_sigterm(
     assert re.search(r"INFO \[w[0-3] \S+ z9hG4bK\S+\] <script>: asked for alice", process.log)
 
 
+@pytest.mark.parametrize("option", [("-P", "pid"), ("-u", "nobody"), ("-g", "nogroup")])
+def test_one_process_refuses_what_only_a_supervisor_knows(
+    command: Command, script: Path, option: tuple[str, str]
+) -> None:
+    done = command("run", "-D", "-f", str(script), *option)
+    assert done.status == 1
+    assert f"-D is one process without a supervisor: it does not know {option[0]}" in done.err
+
+
+def test_one_process_says_that_it_does_not_reload_and_goes_on(
+    command: Command, start: Callable[..., Any], script: Path, free_port: int
+) -> None:
+    process = start("run", "-D", "-f", str(script), "-E", "-l", f"udp:127.0.0.1:{free_port}")
+    process.signal(signal.SIGHUP)
+    process.wait_for("with -D the script is not read again")
+    assert command("send", "OPTIONS", f"sip:alice@127.0.0.1:{free_port}").status == 0
+
+
 def test_the_receive_buffer_of_the_command_line_goes_before_that_of_the_script(
     command: Command, start: Callable[..., Any], script: Path, free_port: int
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sipwright.jsonrpc.addresses import ServerAddress
 from sipwright.jsonrpc.connecting import connect as connect_really
 from sipwright.jsonrpc.connection import Connection
-from sipwright.jsonrpc.endpoint import DialedEndpoint, Endpoint, OutgoingEndpoint
+from sipwright.jsonrpc.endpoint import Endpoint, OutgoingEndpoint
 from tests.jsonrpc.test_groups import OWNER, connect, lose
 
 
@@ -148,13 +148,3 @@ def test_the_state_is_told_for_an_operator() -> None:
     lose(endpoint)
     states.append(endpoint.state)
     assert states == ["connecting", "connected", "blocked", "out", "given_up"]
-
-
-def test_a_server_that_dialled_in_is_gone_with_its_connection() -> None:
-    loop = FakeLoop()
-    endpoint = DialedEndpoint(cast("asyncio.AbstractEventLoop", loop), ServerAddress("x", 0, "unix"), "x", OWNER, 10)
-    connect(endpoint)
-    assert endpoint.is_ready
-    lose(endpoint)
-    assert endpoint.is_given_up
-    assert loop.attempts == 0

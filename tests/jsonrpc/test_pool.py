@@ -157,6 +157,25 @@ def test_what_does_not_exist_is_refused() -> None:
     asyncio.run(main())
 
 
+def test_a_group_may_have_a_policy_of_its_own() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as slow, FakeRpcServer() as quick:
+            slow.on("get", after(0.2, result("slow")))
+            quick.on("get", result("quick"))
+            servers = f"{slow.address},1 {quick.address},1"
+            groups = {"busy": servers}
+            async with Client(servers, groups=groups, policies={"busy": "least_pending"}, **QUICK) as client:
+                await ready(client, 2)
+                waiting = asyncio.create_task(client.call("get"))
+                await slow.wait_for_calls(1)
+                # The slow one has a call: by turns it gets the next but one, by pending calls none.
+                assert [await client.call("get", group="busy") for _ in range(3)] == ["quick"] * 3
+                assert [await client.call("get") for _ in range(2)] == ["quick", "slow"]
+                assert await waiting == "slow"
+
+    asyncio.run(main())
+
+
 # SRV
 
 

@@ -476,12 +476,15 @@ def test_parameters_reach_the_client() -> None:
         "min_srv_ttl": 9,
         "framing": '"newline"',
         "tls_server_name": '"example.org"',
+        "group": '"billing=>a:1,1 b:2,2;policy=round_robin;max_pending=7"',
     }
     head = SERVERS + "".join(f'modparam("jsonrpc", "{name}", {value})\n' for name, value in parameters.items())
     Driver(script("request_route { exit; }", head))
     assert seen.pop("tls").server_name == "example.org"
+    assert [(str(spec.address), spec.max_pending) for spec in seen["groups"]["billing"]] == [("a:1", 7), ("b:2", 7)]
     expected = {
         "policy": "least_pending",
+        "policies": {"billing": "round_robin"},
         "when_full": "wait",
         "max_waiting": 5,
         "idempotent_methods": ["get_user", "get_quota"],
@@ -506,6 +509,9 @@ def test_parameters_reach_the_client() -> None:
         ('"when_full", "drop"', "parameter 'when_full' is one of refuse, wait, not 'drop'"),
         ('"framing", "lines"', "parameter 'framing' is one of netstring, newline, content-length, not 'lines'"),
         ('"retry_codes", "-32000..x"', "expected an error code, or a range of them like -32000..-32099, found 'x'"),
+        ('"group", "a=>b:1,1;policy=random"', "policy is one of round_robin, least_pending, not 'random'"),
+        ('"group", "a=>b:1,1;max_pending=0"', "max_pending needs a number, at least 1, found '0'"),
+        ('"group", "a=>b:1,1;fast"', "unknown option 'fast' of a group, expected policy=NAME or max_pending=N"),
         ('"max_failures", -1', "parameter 'max_failures' must be at least 0, not -1"),
         ('"tls_ca_list", "/nowhere/ca.pem"', "jsonrpc: TLS: /nowhere/ca.pem: No such file or directory"),
         ('"tls_private_key", "/nowhere/key.pem"', "jsonrpc: TLS: a keyfile without a certfile: whose key is it?"),

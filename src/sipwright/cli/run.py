@@ -103,6 +103,8 @@ def main(options: argparse.Namespace) -> int:
     configuration = load()
     if options.check_only:
         return report(configuration.script)
+    if options.foreground == 1:
+        _refuse_with_one_process(options)
     log = open_log(configuration.log, 0 if options.foreground == 1 else None)
     try:
         for note in configuration.script.notes:
@@ -116,6 +118,12 @@ def main(options: argparse.Namespace) -> int:
     finally:
         log.close()
     return 0
+
+
+def _refuse_with_one_process(options: argparse.Namespace) -> None:
+    for letter, value in (("P", options.pid_file), ("u", options.user), ("g", options.group)):
+        if value is not None:
+            raise CommandError(f"-D is one process without a supervisor: it does not know -{letter}")
 
 
 def _server_options(options: argparse.Namespace) -> Options:
@@ -237,6 +245,10 @@ class _Signals:
         self.second = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._came)
+        # It would end the process without a drain.
+        loop.add_signal_handler(
+            signal.SIGHUP, logger.error, "with -D the script is not read again; without it, SIGHUP does that"
+        )
 
     def _came(self) -> None:
         (self.second if self.first.is_set() else self.first).set()

@@ -25,7 +25,7 @@ from sipwright.jsonrpc.calls import PendingCall, Plan
 from sipwright.jsonrpc.connecting import Connect, connect
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.dispatch import Dispatcher
-from sipwright.jsonrpc.endpoint import DialedEndpoint, Endpoint
+from sipwright.jsonrpc.endpoint import Endpoint
 from sipwright.jsonrpc.executor import Executor
 from sipwright.jsonrpc.framing import Framing, find_framing
 from sipwright.jsonrpc.groups import Group
@@ -62,7 +62,8 @@ class Caller(Ledger):
     for calls with `group=`. `timeout` (seconds, of a call with all its tries; infinity for no limit) and `retry` are
     what calls get that do not say otherwise. `max_size` is the largest answer in bytes.
 
-    Servers: `policy` is how one of those with the highest priority is chosen, `round_robin` or `least_pending`.
+    Servers: `policy` is how one of those with the highest priority is chosen, `round_robin` or `least_pending`;
+    `policies` are those of groups that have another one, by name.
     `tls` is for `tls:` servers; without it the system's authorities vouch for them. `framing` is the same for all.
     `reconnect_interval` (seconds), `max_conn_attempts` and `random` are as in `OutgoingEndpoint`. The records of `srv:`
     names are asked of `resolver` again when they expire, but not before `min_srv_ttl` seconds.
@@ -97,6 +98,7 @@ class Caller(Ledger):
         retry: int = 0,
         groups: Mapping[str, Servers] | None = None,
         policy: Policy = "round_robin",
+        policies: Mapping[str, Policy] | None = None,
         max_pending: int = 10_000,
         when_full: WhenFull = "refuse",
         max_waiting: int = 10_000,
@@ -157,6 +159,7 @@ class Caller(Ledger):
             {"": servers, **(groups or {})},
             self,
             policy=policy,
+            policies=policies or {},
             max_pending=max_pending,
             reconnect_interval=reconnect_interval,
             max_conn_attempts=max_conn_attempts,
@@ -424,19 +427,6 @@ class Caller(Ledger):
         """
         return self._pool.describe()
 
-    def dialed(self, name: str, requested: Callable[[list[Message | JsonRpcParseError], bool], object]) -> Dialed:
-        """Return the endpoint and the connection for a service that connects to us, to be given to `create_server`.
-
-        `name` is what it is called, for a person. It is asked nothing before `add_dialed`. `requested` is as in `Peer`.
-        """
-        address = ServerAddress(name, 0, "unix")
-        endpoint = DialedEndpoint(self._loop, address, name, self._pool, self._pool.max_pending)
-        return Dialed(endpoint, self._connection(endpoint, requested))
-
-    def add_dialed(self, dialed: Dialed, group: str, priority: int = 1, weight: int = 1) -> None:
-        """Let a service that has connected to us have the calls of a group. Raises ArgumentError: an unknown group."""
-        self._pool.add_dialed(dialed.endpoint, group, priority, weight)
-
     # What is known
 
     @property
@@ -547,16 +537,6 @@ class Caller(Ledger):
             endpoint.serving.requested(requests, is_batch)
         elif endpoint.connection is not None:
             _refuse(endpoint.connection, requests)
-
-
-class Dialed:
-    """A service that has connected to us: its endpoint, which is told what happens to the connection."""
-
-    __slots__ = ("connection", "endpoint")
-
-    def __init__(self, endpoint: DialedEndpoint, connection: Connection) -> None:
-        self.endpoint = endpoint
-        self.connection = connection
 
 
 def _refuse(connection: Connection, requests: list[Message | JsonRpcParseError]) -> None:

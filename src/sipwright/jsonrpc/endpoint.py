@@ -1,7 +1,7 @@
 """One server of a client (L2): its connection while there is one, and whether it may be asked now.
 
-An `OutgoingEndpoint` is a server at an address, kept connected; a `DialedEndpoint` is one that has connected to us.
-Which endpoint gets a call is `groups`; nothing here waits: connecting goes on beside the calls.
+An `Endpoint` is what the choice has to know of it, an `OutgoingEndpoint` keeps it connected. Which endpoint gets a call
+is `groups`; nothing here waits: connecting goes on beside the calls.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class EndpointOwner(Protocol):
 
 
 class Endpoint:
-    """What all servers have in common.
+    """A server as the choice sees it.
 
     `max_pending` is how many calls may be in flight; `is_out` is true while it is left out because its calls fail (set
     by `health`); `is_leaving` once it was taken away or wants no more calls. `failures` counts what went wrong in a
@@ -175,18 +175,6 @@ class Endpoint:
     def stream_ended(self, _connection: Connection, /) -> bool:
         """Give up a connection on which no answer can come any more."""
         return False
-
-
-class DialedEndpoint(Endpoint):
-    """A server that has connected to us; when its connection ends it is gone."""
-
-    def gone(self) -> None:
-        """Leave the closing to the server, which was told or has asked that no more calls come."""
-
-    def disconnected(self, why: str) -> None:
-        """Give it up: another connection will be another endpoint."""
-        self.is_given_up = True
-        super().disconnected(why)
 
 
 class OutgoingEndpoint(Endpoint):

@@ -15,7 +15,7 @@ from sipwright.errors import ArgumentError, RpcClosedError, RpcConnectionError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, read_servers
 from sipwright.jsonrpc.connecting import Connect
 from sipwright.jsonrpc.connection import Connection
-from sipwright.jsonrpc.endpoint import DialedEndpoint, Endpoint, OutgoingEndpoint
+from sipwright.jsonrpc.endpoint import Endpoint, OutgoingEndpoint
 from sipwright.jsonrpc.groups import Group, Member
 from sipwright.jsonrpc.outcome import CLOSED
 from sipwright.jsonrpc.resolve import Resolver, SrvRecord
@@ -54,6 +54,7 @@ class Pool:
         owner: PoolOwner,
         *,
         policy: Policy,
+        policies: Mapping[str, Policy],
         max_pending: int,
         reconnect_interval: float,
         max_conn_attempts: int,
@@ -73,11 +74,11 @@ class Pool:
         self._resolver = resolver
         self._min_srv_ttl = min_srv_ttl
         self._policy = policy
-        self._groups = {name: Group(name, self._group_changed, policy) for name in lists}
+        self._policies = policies
+        self._groups = {name: self._make_group(name) for name in lists}
         # What each group was told to have; an srv name among them stands for the members that it resolved to.
         self._specs: dict[str, list[ServerSpec]] = {name: [] for name in lists}
         self._endpoints: dict[ServerAddress, OutgoingEndpoint] = {}
-        self._dialed: dict[DialedEndpoint, None] = {}
         # Taken out of every group; they have calls in flight.
         self._leaving: dict[Endpoint, None] = {}
         self._names: dict[ServerAddress, SrvName] = {}
@@ -130,7 +131,7 @@ class Pool:
     @property
     def endpoints(self) -> list[Endpoint]:
         """All endpoints, those that are about to leave too."""
-        return list(dict.fromkeys([*self._endpoints.values(), *self._dialed, *self._leaving]))
+        return list(dict.fromkeys([*self._endpoints.values(), *self._leaving]))
 
     def group(self, name: str) -> Group:
         """Return the group of a name. Raises ArgumentError when there is none."""
@@ -171,7 +172,7 @@ class Pool:
     def add_group(self, name: str) -> None:
         """Add a group without servers; nothing when it is there."""
         if name not in self._groups:
-            self._groups[name] = Group(name, self._group_changed, self._policy)
+            self._groups[name] = self._make_group(name)
             self._specs[name] = []
 
     def add_server(self, spec: ServerSpec, group_name: str) -> None:
@@ -185,13 +186,6 @@ class Pool:
             for endpoint in self._add(group, spec):
                 endpoint.start()
             group.refresh()
-
-    def add_dialed(self, endpoint: DialedEndpoint, group_name: str, priority: int, weight: int) -> None:
-        """Add a server that has connected to us."""
-        group = self.group(group_name)
-        self._dialed[endpoint] = None
-        group.members.append(Member(endpoint, (-priority, 0), weight))
-        endpoint.tell()
 
     def drain_server(self, address: ServerAddress, group_name: str | None) -> int:
         """Let a server have no new calls, in one group or in all; return how many are in flight."""
@@ -230,6 +224,9 @@ class Pool:
             if name == group.name and member in members:
                 return spec.address
         return None
+
+    def _make_group(self, name: str) -> Group:
+        return Group(name, self._group_changed, self._policies.get(name, self._policy))
 
     # How servers get into groups and out
 
@@ -284,10 +281,6 @@ class Pool:
                 del self._endpoints[address]
                 self._leaving[endpoint] = None
                 endpoint.leave()
-        for dialed in [dialed for dialed in self._dialed if dialed not in needed]:
-            del self._dialed[dialed]
-            self._leaving[dialed] = None
-            dialed.leave()
         named = {spec.address for specs in self._specs.values() for spec in specs}
         for address in [address for address in self._names if address not in named]:
             self._names.pop(address).stop()
@@ -334,14 +327,6 @@ class Pool:
 
     def endpoint_changed(self, endpoint: Endpoint) -> None:
         """Choose anew in the groups that the endpoint is in."""
-        if endpoint.is_given_up and isinstance(endpoint, DialedEndpoint):
-            self._dialed.pop(endpoint, None)
-            self._leaving.pop(endpoint, None)
-            for group in self._groups.values():
-                if any(member.endpoint is endpoint for member in group.members):
-                    group.members = [member for member in group.members if member.endpoint is not endpoint]
-                    group.refresh()
-            return
         for group in self._groups.values():
             if any(member.endpoint is endpoint for member in group.members):
                 group.refresh()

@@ -57,6 +57,7 @@ class SyncClient:
         retry: int = 0,
         groups: Mapping[str, Servers] | None = None,
         policy: Policy = "round_robin",
+        policies: Mapping[str, Policy] | None = None,
         max_pending: int = 10_000,
         when_full: Literal["refuse", "wait"] = "refuse",
         max_waiting: int = 10_000,
@@ -104,6 +105,7 @@ class SyncClient:
         rules = Rules(max_pending, reconnect_interval, max_conn_attempts, max_failures, probe_interval, random)
         settings = Settings(
             policy=policy,
+            policies=policies or {},
             when_full=when_full,
             max_waiting=max_waiting,
             max_size=max_size,

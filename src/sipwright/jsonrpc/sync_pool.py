@@ -50,6 +50,7 @@ class Settings:
     """What the client was told; the arguments of `SyncClient` of the same names."""
 
     policy: Policy
+    policies: Mapping[str, Policy]
     when_full: str
     max_waiting: int
     max_size: int
@@ -98,7 +99,7 @@ class SyncPool:
         self.main_thread = threading.main_thread().ident
         self._probes: dict[SyncRequest, float] = {}
         for name, specs in self._specs.items():
-            self.groups[name] = group = SyncGroup(name, self._settings.policy)
+            self.groups[name] = group = SyncGroup(name, self._settings.policies.get(name, self._settings.policy))
             group.names = [SrvEntry(spec) for spec in specs if spec.address.kind == "srv"]
             self._set_members(group)
 

@@ -12,6 +12,7 @@ import re
 import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sipwright.errors import ArgumentError, JsonParseError
@@ -23,7 +24,7 @@ from sipwright.jsonrpc.turns import POLICIES
 from sipwright.lang.namespace import Route, Variable
 from sipwright.modules.jsonrpc.commands import ServerCommands
 from sipwright.modules.jsonrpc.door import DialedServers, Door
-from sipwright.modules.jsonrpc.options import NO_OPTIONS, CallOptions, Options
+from sipwright.modules.jsonrpc.options import NO_OPTIONS, CallOptions, Options, read_group_options
 from sipwright.modules.jsonrpc.outcomes import LAST, keep, outcome_text, reader
 from sipwright.modules.jsonrpc.parallel import Calls, NamedCall, ParallelSuspension
 from sipwright.modules.jsonrpc.tokens import Tokens
@@ -79,8 +80,17 @@ def _take_token(module: Jsonrpc, text: str) -> None:
 
 
 def _take_group(module: Jsonrpc, text: str) -> None:
-    name, servers = parse_group(text)
-    module.groups[name] = servers
+    servers, semicolon, options = text.partition(";")
+    name, specs = parse_group(servers)
+    try:
+        policy, max_pending = read_group_options(options)
+    except ArgumentError as error:
+        raise ArgumentError(error.message, len(servers) + len(semicolon) + (error.offset or 0)) from None
+    module.groups[name] = [replace(spec, max_pending=max_pending) for spec in specs]
+    if policy is None:
+        module.policies.pop(name, None)
+    else:
+        module.policies[name] = policy
 
 
 def _take_retry_codes(module: Jsonrpc, text: str) -> None:
@@ -95,7 +105,9 @@ class Jsonrpc(Module):
     requires = ("tm",)
 
     servers = Param(str, "", parse=_take_servers, doc='"host:port,priority ...", higher numbers first; required')
-    group = Param(str, "", parse=_take_group, doc='a further group, "name=>host:port,priority ..."; repeatable')
+    group = Param(
+        str, "", parse=_take_group, doc='a further group, "name=>host:port,priority ...;policy=..."; repeatable'
+    )
     timeout = Param(int, 500, minimum=1, doc="milliseconds from a call to its end, retries included")
     retry = Param(int, 0, minimum=0, doc="further tries on another server")
     max_conn_attempts = Param(int, -1, minimum=-1, doc="-1 for ever, 0 none, N a budget reset by a success")
@@ -146,6 +158,7 @@ class Jsonrpc(Module):
     def __init__(self, require: Any) -> None:
         super().__init__(require)
         self.groups: dict[str, list[ServerSpec]] = {}
+        self.policies: dict[str, str] = {}
         self.retry_ranges: tuple[range, ...] = ()
         self.addresses: list[str] = []
         self.tokens = Tokens()
@@ -223,6 +236,7 @@ class Jsonrpc(Module):
             reconnect_interval=self.reconnect_interval / 1000,
             max_pending=self.max_pending,
             policy=self.policy,
+            policies=self.policies,
             when_full=self.when_full,
             max_waiting=self.max_waiting,
             idempotent_methods=self.idempotent_methods.replace(",", " ").split(),

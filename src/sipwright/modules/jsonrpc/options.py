@@ -1,4 +1,7 @@
-"""The options of one call: `timeout=MS;retry=N;hedge=MS;group=NAME;idempotent;strict`, and `optional` among several."""
+"""The options of one call: `timeout=MS;retry=N;hedge=MS;group=NAME;idempotent;strict`, and `optional` among several.
+
+Those of a group of servers are `policy=NAME;max_pending=N`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from functools import lru_cache
 from typing import Annotated, Any
 
 from sipwright.errors import ArgumentError
+from sipwright.jsonrpc.turns import POLICIES
 from sipwright.lang.namespace import ParamKind, Value
 from sipwright.lang.source import suggest
 
@@ -70,6 +74,29 @@ def check_group(module: Any, options: CallOptions) -> None:
         return
     known = {*module.groups, *dialed} - {""}
     raise ArgumentError(f"no group of servers is named '{name}'", None, suggest(name, known))
+
+
+def read_group_options(text: str) -> tuple[str | None, int | None]:
+    """Read the policy and `max_pending` of a group; None where the module's hold. ArgumentError, with the offset."""
+    policy: str | None = None
+    max_pending: int | None = None
+    offset = 0
+    for item in text.split(";"):
+        name, _, value = (part.strip() for part in item.partition("="))
+        if name == "policy":
+            if value not in POLICIES:
+                raise ArgumentError(f"policy is one of {', '.join(POLICIES)}, not '{value}'", offset)
+            policy = value
+        elif name == "max_pending":
+            if not (value.isascii() and value.isdecimal() and 0 < int(value) < 1 << 30):
+                raise ArgumentError(f"max_pending needs a number, at least 1, found '{value}'", offset)
+            max_pending = int(value)
+        elif item.strip():
+            raise ArgumentError(
+                f"unknown option '{item.strip()}' of a group, expected policy=NAME or max_pending=N", offset
+            )
+        offset += len(item) + 1
+    return policy, max_pending
 
 
 Options = Annotated[
