@@ -35,7 +35,10 @@ def test_a_reply_that_nobody_reads_ends_the_wait(make_uas: Any) -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             assert process.stdout is not None
             process.stdout.close()
-            assert process.wait(10) == 1
+            try:
+                assert process.wait(10) == 1
+            finally:
+                process.kill()
 
 
 def test_headers_body_and_addresses_are_as_asked(command: Command, make_uas: Any) -> None:

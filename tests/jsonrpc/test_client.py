@@ -995,3 +995,23 @@ def test_a_call_without_a_time_limit_has_an_infinite_one() -> None:
             await client.notify("get")
 
     run(main())
+
+
+def test_a_client_whose_closing_is_cancelled_is_closed_all_the_same() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", never())
+            client = Client(rpc.address + ",1", **QUICK)
+            client.start()
+            call = asyncio.create_task(client.call("get"))
+            await rpc.wait_for_calls(1)
+            closing = asyncio.create_task(client.close(30))
+            await asyncio.sleep(0.03)
+            closing.cancel()
+            with pytest.raises(RpcClosedError):
+                await call
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+            assert settled(client)
+
+    run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from functools import partial
 from pathlib import Path
@@ -176,5 +177,25 @@ def test_silent_servers_are_asked_by_tcp_as_often_as_the_client_wants() -> None:
             sock = connection.transport.get_extra_info("socket")
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+
+    asyncio.run(main())
+
+
+def test_a_unix_socket_whose_queue_is_full_is_not_connected(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = str(tmp_path / "socket")
+        with contextlib.ExitStack() as sockets:
+            listener = sockets.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(path)
+            listener.listen(0)
+            is_full = 0
+            while not is_full:
+                waiting = sockets.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                is_full = waiting.connect_ex(path)
+            async with Client(f"unix:{path},1", reconnect_interval=0.02) as client:
+                with pytest.raises(RpcConnectionError, match="cannot connect: its queue of connections is full"):
+                    await client.call("get", timeout=0.2)
+                assert client.servers()[0]["calls"] == 0
 
     asyncio.run(main())

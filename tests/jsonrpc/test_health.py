@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -119,5 +121,60 @@ def test_a_client_is_closed_with_a_probe_under_way() -> None:
             assert settled(client)
             with pytest.raises(RpcConnectionError):
                 await client.call("get")
+
+    asyncio.run(main())
+
+
+def test_a_call_without_an_answer_counts_once_however_many_parts_its_time_has() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", never())
+            async with Client(f"{rpc.address},1", **BREAKER) as client:
+                await ready(client, 1)
+                with pytest.raises(RpcTimeoutError):
+                    await client.call("get", retry=5, idempotent=True)
+                [server] = client.servers()
+                assert (server["state"], server["failures"]) == ("connected", 1)
+
+    asyncio.run(main())
+
+
+def test_a_server_is_not_blamed_for_the_time_in_which_it_is_not_asked() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as first, FakeRpcServer() as second:
+            first.on("get", error(1, "busy"))
+            second.on("get", never())
+            settings = {**BREAKER, "retry_codes": [1]}
+            # Its answer is there, and the other server's awaited, when the time is over.
+            async with Client(f"{first.address},2 {second.address},1", **settings) as client:
+                await ready(client, 2)
+                first.on("get", after(0.02, error(1, "busy")))
+                with pytest.raises(RpcTimeoutError):
+                    await client.call("get", hedge=0.01, retry=2, idempotent=True)
+                assert [server["failures"] for server in client.servers()] == [0, 1]
+            # The call waits for its next try when a part of its time is over.
+            first.on("get", error(1, "busy"))
+            await second.stop()
+            async with Client(f"{first.address},2 {second.address},1", retry_delay=0.08, **settings) as client:
+                await ready(client, 1)
+                with pytest.raises(RpcConnectionError):
+                    await client.call("get", retry=3, idempotent=True)
+                assert [server["failures"] for server in client.servers()] == [0, 0]
+
+    asyncio.run(main())
+
+
+def test_a_client_that_is_closed_leaves_no_timer_of_a_probe_behind() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", never())
+            client = Client(f"{rpc.address},1", **BREAKER | {"probe_interval": 60})
+            async with client:
+                await ready(client, 1)
+                await times_out(client, 3)
+            is_there = weakref.ref(client)
+            del client
+            gc.collect()
+            assert is_there() is None
 
     asyncio.run(main())

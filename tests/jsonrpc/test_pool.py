@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from sipwright.errors import ArgumentError, RpcConnectionError
+from sipwright.errors import ArgumentError, RpcConnectionError, RpcTimeoutError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec, parse_address
 from sipwright.jsonrpc.client import Client
 from sipwright.jsonrpc.resolve import DnsResolver, SrvRecord
 from sipwright.testing.fakedns import FakeDnsServer
-from sipwright.testing.fakerpc import FakeRpcServer, after, never, result
+from sipwright.testing.fakerpc import FakeRpcServer, after, hang_up, never, result
 from tests.jsonrpc.test_client import QUICK, Outcomes, free_port, settled
 from tests.jsonrpc.test_tries import ready
 
@@ -139,6 +139,114 @@ def test_priority_and_weight_are_changed_by_adding_again() -> None:
                     "failures": 0,
                     "reason": "",
                 }
+
+    asyncio.run(main())
+
+
+def test_a_server_that_is_removed_while_it_is_down_is_forgotten_at_once() -> None:
+    async def main() -> None:
+        address = ServerAddress("127.0.0.1", free_port())
+        async with Client([ServerSpec(address, 1)], **QUICK) as client:
+            await until(lambda: client.servers()[0]["reason"])
+            client.remove_server(address)
+            assert client.connections == {}
+
+    asyncio.run(main())
+
+
+def test_a_removed_server_is_not_connected_again_when_its_last_call_loses_the_connection() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", after(0.06, hang_up()))
+            async with Client(f"{rpc.address},1", reconnect_interval=0.001, random=lambda: 0.5) as client:
+                await ready(client, 1)
+                call = asyncio.create_task(client.call("get"))
+                await rpc.wait_for_calls(1)
+                client.remove_server(parse_address(rpc.address))
+                with pytest.raises(RpcConnectionError):
+                    await call
+                await asyncio.sleep(0.1)
+                assert rpc.connections_made == 1
+                assert client.connections == {}
+
+    asyncio.run(main())
+
+
+def test_what_was_counted_of_a_server_that_is_gone_stays_counted() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", hang_up(), result(1))
+            async with Client(f"{rpc.address},1", **QUICK) as client:
+                with pytest.raises(RpcConnectionError):
+                    await client.call("get")
+                assert await client.call("get") == 1
+                assert client.counters()["reconnects"] == 1
+                client.remove_server(parse_address(rpc.address))
+                await until(lambda: not client.connections)
+                assert client.counters()["reconnects"] == 1
+
+    asyncio.run(main())
+
+
+def test_a_removed_server_that_is_left_out_is_not_kept_for_its_probes() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", never(), after(0.5, result("at last")))
+            rpc.on("rpc.ping", never())
+            settings = {**QUICK, "max_failures": 1, "probe_interval": 0.01}
+            async with Client(f"{rpc.address},1", **settings) as client:
+                await ready(client, 1)
+                long = asyncio.create_task(client.call("get", timeout=5))
+                await rpc.wait_for_calls(1)
+                with pytest.raises(RpcTimeoutError):
+                    await client.call("get", timeout=0.02)
+                client.remove_server(parse_address(rpc.address))
+                await asyncio.sleep(0.1)
+                assert rpc.received("rpc.ping") == []
+                long.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_call_in_flight_at_a_server_of_two_groups_is_one() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", never())
+            async with Client(f"{rpc.address},1", groups={"other": f"{rpc.address},1"}, **QUICK) as client:
+                call = asyncio.create_task(client.call("get"))
+                await rpc.wait_for_calls(1)
+                assert client.drain_server(parse_address(rpc.address)) == 1
+                call.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_server_that_is_removed_and_added_again_is_shown_with_its_new_connection() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", never())
+            async with Client(f"{rpc.address},1", **QUICK) as client:
+                call = asyncio.create_task(client.call("get"))
+                await rpc.wait_for_calls(1)
+                client.remove_server(parse_address(rpc.address))
+                client.add_server(spec(rpc))
+                await client.connected(2)
+                assert client.connections == {rpc.address: 0}
+                assert client.pending == 1
+                call.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_server_that_was_given_up_is_asked_again_when_it_is_added_again() -> None:
+    async def main() -> None:
+        rpc = FakeRpcServer(port=free_port())
+        rpc.on("get", result(1))
+        async with Client(f"{rpc.address},1", max_conn_attempts=0, **QUICK) as client:
+            await until(lambda: states(client) == {rpc.address: "given_up"})
+            async with rpc:
+                client.add_server(spec(rpc))
+                assert await client.call("get") == 1
 
     asyncio.run(main())
 
@@ -279,4 +387,148 @@ def test_an_srv_name_is_drained_and_removed_as_a_whole() -> None:
                 assert await client.call("get") == "c"
 
     a, b, c = FakeRpcServer(), FakeRpcServer(), FakeRpcServer()
+    asyncio.run(main())
+
+
+class Records:
+    """A resolver whose records the test changes."""
+
+    def __init__(self, *records: SrvRecord) -> None:
+        self.records = list(records)
+        self.questions = 0
+
+    async def resolve_srv(self, name: str) -> tuple[list[SrvRecord], float]:
+        self.questions += 1
+        return list(self.records), 0.0
+
+
+def record(rpc: FakeRpcServer, priority: int = 1, weight: int = 1) -> SrvRecord:
+    return SrvRecord(priority, weight, rpc.port, "127.0.0.1")
+
+
+SRV = ServerAddress(NAME, 0, "srv")
+
+
+def test_a_name_that_is_drained_stays_so_when_its_records_change() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as a, FakeRpcServer() as b:
+            a.on("get", result("a"))
+            b.on("get", result("b"))
+            records = Records(record(a))
+            settings = {**QUICK, "resolver": records, "min_srv_ttl": 0.02}
+            async with Client(f"srv:{NAME},1", **settings) as client:
+                # Before it is resolved.
+                client.drain_server(SRV)
+                await until(lambda: states(client) == {a.address: "drained"})
+                records.records = [record(a, 2), record(b)]
+                await until(lambda: states(client) == {a.address: "drained", b.address: "drained"})
+                await ready(client, 2)
+                client.add_server(ServerSpec(SRV, 1))
+                assert await client.call("get") == "b"
+                # One of its servers, whose priority then changes.
+                client.drain_server(parse_address(b.address))
+                assert await client.call("get") == "a"
+                records.records = [record(a, 2), record(b, 0)]
+                questions = records.questions
+                await until(lambda: records.questions > questions + 1)
+                assert states(client) == {a.address: "connected", b.address: "drained"}
+
+    asyncio.run(main())
+
+
+def test_a_server_of_a_name_that_is_removed_by_its_address_comes_back_when_the_records_change() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as a, FakeRpcServer() as b:
+            a.on("get", result("a"))
+            b.on("get", result("b"))
+            records = Records(record(a), record(b, 2))
+            settings = {**QUICK, "resolver": records, "min_srv_ttl": 0.02}
+            async with Client(f"srv:{NAME},1", **settings) as client:
+                await ready(client, 2)
+                client.remove_server(parse_address(a.address))
+                assert await client.call("get") == "b"
+                assert list(states(client)) == [b.address]
+                records.records = [record(a), record(b, 3)]
+                await until(lambda: len(states(client)) == 2)
+                await ready(client, 2)
+                assert await client.call("get") == "a"
+
+    asyncio.run(main())
+
+
+def test_a_server_of_a_name_may_be_listed_by_its_address_too() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as a:
+            a.on("get", result("a"))
+            async with Client(f"srv:{NAME},2 {a.address},1", resolver=Records(record(a)), **QUICK) as client:
+                await client.connected(2)
+                assert [(one["priority"], one["weight"]) for one in client.servers()] == [(1, 1), (2, 1)]
+                client.add_server(spec(a, 3, 5))
+                assert [(one["priority"], one["weight"]) for one in client.servers()] == [(2, 1), (3, 5)]
+                client.remove_server(SRV)
+                assert [one["priority"] for one in client.servers()] == [3]
+                assert await client.call("get") == "a"
+                assert a.connections_made == 1
+
+    asyncio.run(main())
+
+
+def test_a_name_that_is_added_again_is_used_without_a_gap() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as a:
+            a.on("get", result("a"))
+            records = Records(record(a))
+            async with Client(f"srv:{NAME},2", resolver=records, **QUICK) as client:
+                await client.connected(2)
+                for priority in range(5):
+                    client.add_server(ServerSpec(SRV, priority))
+                    assert client.submit_notification("seen", None)
+                    assert [one["priority"] for one in client.servers()] == [priority]
+                assert (records.questions, a.connections_made) == (1, 1)
+
+    asyncio.run(main())
+
+
+def test_a_resolver_that_breaks_is_asked_again_and_one_whose_records_do_not_hold_is_not_asked_all_the_time() -> None:
+    class Breaks(Records):
+        async def resolve_srv(self, name: str) -> tuple[list[SrvRecord], float]:
+            records, ttl = await super().resolve_srv(name)
+            if self.questions < 3:
+                raise RuntimeError("no such thing")
+            return records, ttl
+
+    async def main() -> None:
+        async with FakeRpcServer() as a:
+            a.on("get", result("a"))
+            records = Breaks(record(a))
+            faults: list[Any] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context["exception"]))
+            async with Client(f"srv:{NAME},2", resolver=records, min_srv_ttl=0, **QUICK) as client:
+                assert await client.call("get", timeout=3) == "a"
+                await asyncio.sleep(0.1)
+                assert records.questions < 30
+            assert [str(fault) for fault in faults] == ["no such thing"] * 2
+
+    asyncio.run(main())
+
+
+# The end
+
+
+def test_nothing_goes_on_after_the_client_is_closed() -> None:
+    class Waits:
+        async def resolve_srv(self, name: str) -> tuple[list[SrvRecord], float]:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+    async def hangs(*_arguments: Any) -> None:
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        client = Client(f"127.0.0.1:1,1 srv:{NAME},1", connect=hangs, resolver=Waits())
+        client.start()
+        await asyncio.sleep(0.01)
+        await client.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
     asyncio.run(main())

@@ -157,7 +157,38 @@ def test_an_error_with_another_code_or_of_the_last_server_ends_the_call() -> Non
     run(main())
 
 
+def test_a_hedged_call_does_not_end_by_a_listed_code_while_another_server_is_asked() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as slow, FakeRpcServer() as busy:
+            slow.on("get", after(0.1, result("slow")))
+            busy.on("get", error(-32050, "busy"))
+            async with Client(f"{slow.address},2 {busy.address},1", **QUICK, retry_codes=[-32050]) as client:
+                await ready(client, 2)
+                assert await client.call("get", idempotent=True, hedge=0.01) == "slow"
+                assert len(busy.calls) == 1
+                assert settled(client)
+
+    run(main())
+
+
 # Delays
+
+
+def test_a_call_without_deadline_ends_when_no_server_will_ever_be_asked_again() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", hang_up())
+            settings = {**QUICK, "max_conn_attempts": 2, "retry_delay": 0.01}
+            async with Client(f"{rpc.address},1", **settings) as client:
+                await ready(client, 1)
+                call = asyncio.create_task(client.call("get", retry=3, idempotent=True, timeout=float("inf")))
+                await rpc.wait_for_calls(1)
+                await rpc.stop()
+                with pytest.raises(RpcConnectionError, match="could not be asked again"):
+                    await asyncio.wait_for(call, 3)
+                assert settled(client)
+
+    run(main())
 
 
 def test_when_all_were_asked_they_are_asked_again_after_a_growing_delay() -> None:
@@ -278,6 +309,22 @@ def test_a_call_that_is_not_idempotent_is_never_hedged() -> None:
     run(main())
 
 
+def test_a_call_may_say_that_it_is_not_to_be_hedged() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as first, FakeRpcServer() as second:
+            first.on("get", after(0.05, result("first")), never())
+            second.on("get", result("second"))
+            async with Client(f"{first.address},2 {second.address},1", **QUICK, hedge=0.01) as client:
+                await ready(client, 2)
+                assert await client.call("get", idempotent=True, hedge=float("inf")) == "first"
+                assert second.calls == []
+                # Its further tries are by parts of its time then.
+                answer = await client.call("get", idempotent=True, hedge=float("inf"), retry=1, timeout=0.1)
+                assert (answer, client.counters()["hedges"]) == ("second", 0)
+
+    run(main())
+
+
 def test_a_hedged_call_survives_the_loss_of_either_connection() -> None:
     async def main() -> None:
         for lost in (0, 1):
@@ -325,6 +372,19 @@ def test_giving_up_a_hedged_call_frees_all_its_slots() -> None:
                     await task
                 assert set(client.connections.values()) == {0}
                 assert settled(client)
+
+    run(main())
+
+
+def test_a_hedge_of_no_time_asks_a_second_server_at_once_and_does_not_spin_where_there_is_none() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc:
+            rpc.on("get", after(0.2, result(1)))
+            async with Client(f"{rpc.address},1", **QUICK) as client:
+                await ready(client, 1)
+                begin = time.process_time()
+                assert await client.call("get", idempotent=True, hedge=0) == 1
+                assert time.process_time() - begin < 0.1
 
     run(main())
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 from sipwright.errors import ConfigErrors, RpcAnswerError
+from sipwright.modules.jsonrpc.options import parse_options
 from sipwright.script.loader import load_text
 from sipwright.testing import NoAnswer, ScriptDriver, run_script, sip_request
 
@@ -519,3 +521,8 @@ def test_parameters_reach_the_client() -> None:
 )
 def test_a_bad_parameter_is_told_at_load(parameter: str, message: str) -> None:
     assert message in faults(script("request_route { exit; }", f'{SERVERS}modparam("jsonrpc", {parameter})\n'))
+
+
+def test_no_hedge_for_one_call_is_said_as_for_all() -> None:
+    assert parse_options("hedge=0").hedge == math.inf
+    assert parse_options("hedge=20").hedge == 0.02

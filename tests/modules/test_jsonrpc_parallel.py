@@ -105,6 +105,15 @@ def test_in_place_the_script_goes_on_at_the_next_statement() -> None:
     assert reason(None, script(body)) == "200 -3 <null> user"
 
 
+def test_when_nobody_can_be_asked_nothing_is_left_of_an_earlier_answer() -> None:
+    body = f"""request_route {{
+      jsonrpc_call_parallel({TWO});
+      if (!jsonrpc_call_parallel("user=get_user:{{'id': $fU}}", "quota=get_quota"))
+        t_reply("200", "$jsonrpc(user.status) $jsonrpc(quota.result) $jsonrpc(failed)");
+    }}"""
+    assert reason({"get_user": RpcAnswerError(1, ""), "get_quota": 1}, script(body)) == "200 <null> <null> <null>"
+
+
 def test_calls_can_be_chained() -> None:
     body = f"""request_route {{ jsonrpc_parallel("AGAIN", "ERROR", {TWO}); }}
     route[AGAIN] {{ jsonrpc_parallel("SHOW", "ERROR", "third=get_third:['$jsonrpc(user.result)']"); }}
@@ -120,6 +129,24 @@ def test_parameters_that_do_not_fit_ask_nobody() -> None:
     assert [reply.status for reply in driver.receive(sip_request())] == [503]
     assert driver.calls == []
     assert "jsonrpc_parallel: quota: bad parameters" in " ".join(driver.log)
+
+
+def test_when_one_cannot_be_asked_the_others_are_given_up_and_the_script_goes_on() -> None:
+    driver = ScriptDriver(asking(), rpc={"get_user": 1, "get_quota": 1})
+    submit, made = driver._clients[0].submit, []
+
+    def refuse(method: str, *arguments: Any, **options: Any) -> Any:
+        if method == "get_quota":
+            raise ValueError("the method is no Unicode text")
+        made.append(submit(method, *arguments, **options))
+        return made[-1]
+
+    # The module has taken it from the client when the worker began.
+    driver._script.registry.modules["jsonrpc"]._submit = refuse  # type: ignore[attr-defined]
+    assert [reply.status for reply in driver.receive(sip_request())] == [503]
+    assert not driver.is_suspended
+    assert [call.status for call in made] == ["cancelled"]
+    assert "jsonrpc_parallel: the method is no Unicode text" in " ".join(driver.log)
 
 
 def test_two_calls_of_one_name_ask_nobody() -> None:

@@ -10,6 +10,7 @@ What becomes of a call is `ledger`.
 from __future__ import annotations
 
 import asyncio
+import math
 import random as random_module
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -196,13 +197,23 @@ class Caller(Ledger):
         self._default = self._pool.start(loop)
 
     async def close(self, timeout: float = 0.0) -> None:
-        """Wait up to `timeout` seconds for the answers to pending calls, end the rest as failures, and disconnect."""
+        """Wait up to `timeout` seconds for the answers to pending calls, end the rest as failures, and disconnect.
+
+        Cancelled, it waits no longer, and closes all the same.
+        """
         if self._started_in is None:
             return
         deadline = self._clock() + timeout
-        while self.pending and self._clock() < deadline:
-            # New calls may be made meanwhile; they have no more time than the others.
-            await asyncio.sleep(min(0.02, timeout))
+        try:
+            while self.pending and self._clock() < deadline:
+                # New calls may be made meanwhile; they have no more time than the others.
+                await asyncio.sleep(min(0.02, timeout))
+        finally:
+            self._stop()
+        await self.executor.finish(self._clock())
+        await self._pool.disconnected(self._clock)
+
+    def _stop(self) -> None:
         self._is_closed = True
         self._pool.stop()
         for connection in self._pool.connections():
@@ -213,8 +224,6 @@ class Caller(Ledger):
                 self._end(call, FAILURE, CLOSED)
         if self._armed is not None:
             self._armed.cancel()
-        await self.executor.finish(self._clock())
-        await self._pool.disconnected(self._clock)
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -262,7 +271,8 @@ class Caller(Ledger):
         """Make a call, and have `done(argument, call)` called exactly once, when it has ended; never from in here.
 
         `params` is JSON (an array or an object; not checked), None for no params member; `timeout` is in seconds. With
-        `hedge` and no `retry` there is one further try; what is not given is as the client has it. The outcome is the
+        `hedge` and no `retry` there is one further try, with infinity for `hedge` no second server is asked beside the
+        first; what is not given is as the client has it. The outcome is the
         returned object itself. When no server can take the call it ends as a failure in the next turn
         of the loop; but a call made while the first attempt to connect is still under way waits for it, and one with
         `wait` for any connection, both within the deadline. The servers in `avoid` (names, as `PendingCall.server`) are
@@ -322,7 +332,7 @@ class Caller(Ledger):
         idempotent = idempotent or call.method in self._idempotent_methods
         if hedge is None:
             hedge = self._hedge
-        if not idempotent:
+        if not idempotent or hedge == math.inf:
             hedge = None
         elif hedge is not None:
             retry = max(retry, 1)
@@ -346,7 +356,8 @@ class Caller(Ledger):
         Raises ArgumentError for an unknown group, ValueError for a method that is no Unicode text.
         """
         payload = encode_notification(method, params)
-        connection = self._group(group).pick()
+        chosen = self._group(group)
+        connection = chosen.pick() or chosen.pick_any()
         if connection is None:
             return False
         connection.write(payload)
@@ -362,6 +373,7 @@ class Caller(Ledger):
     ) -> list[PendingCall] | None:
         """Send calls and notifications as one JSON-RPC batch; None when no server can take it.
 
+        A batch waits for no server that is full, and may be more calls than a server is to have.
         A request is method, params (as for `submit`), `done` and its argument; with None for `done` it is a
         notification. Returns the calls, in order. Each call ends on its own; none is tried again.
 
@@ -399,7 +411,10 @@ class Caller(Ledger):
         self._pool.add_group(name)
 
     def add_server(self, spec: ServerSpec, group: str = "") -> None:
-        """Add a server to a group. One that is there gets its priority and weight anew, and is not drained any longer.
+        """Add a server to a group.
+
+        One that is there gets its priority and weight anew, is not drained any longer, and is asked again if it was
+        given up.
 
         Raises ArgumentError for an unknown group.
         """
@@ -414,6 +429,8 @@ class Caller(Ledger):
 
     def remove_server(self, address: ServerAddress, group: str | None = None) -> None:
         """Take a server out of one group or (None) of all. Calls in flight go on; then its connection is closed.
+
+        One of those that an srv name stands for is asked again once the records of the name change and still have it.
 
         Raises ArgumentError when there is no such server.
         """
@@ -469,8 +486,8 @@ class Caller(Ledger):
             "doubled": doubled,
             "unknown": unknown,
             "malformed": self.malformed,
-            "reconnects": sum(max(endpoint.connects - 1, 0) for endpoint in self._pool.endpoints),
-            "blocked": sum(endpoint.blocked for endpoint in self._pool.endpoints),
+            "reconnects": self._pool.reconnects,
+            "blocked": self._pool.blocked,
             "out": sum(endpoint.is_out for endpoint in self._pool.endpoints),
         }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sipwright.errors import RpcAnswerError, RpcConnectionError, RpcTimeoutError
 from sipwright.jsonrpc.connection import Connection
@@ -32,14 +32,15 @@ class Attempt:
 class Probe:
     """A request that asks whether a server that was left out answers again. Counted as no call."""
 
-    __slots__ = ("connection", "id", "plan", "table", "when")
+    __slots__ = ("connection", "id", "table", "when")
     id: int
     when: float
     table: dict[Any, None]
+    # Not None: its answer is not that of a plain call.
+    plan: Final = True
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.plan = self
 
 
 class Plan:

@@ -108,6 +108,8 @@ async def _connected(loop: asyncio.AbstractEventLoop, address: AddressInfo) -> s
         sock.setblocking(False)
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await loop.sock_connect(sock, place)
+        if family == socket.AF_UNIX:
+            _check_unix(sock)
     except TimeoutError:
         sock.close()
         raise OSError(f"no answer within {CONNECT_TIMEOUT:g} s") from None
@@ -115,3 +117,14 @@ async def _connected(loop: asyncio.AbstractEventLoop, address: AddressInfo) -> s
         sock.close()
         raise
     return sock
+
+
+def _check_unix(sock: socket.socket) -> None:
+    """Raise OSError when a socket is not connected.
+
+    Where the other end accepts nobody, connect(2) fails with EAGAIN, which asyncio takes for a connection on its way.
+    """
+    try:
+        sock.getpeername()
+    except OSError:
+        raise OSError("its queue of connections is full") from None

@@ -216,7 +216,10 @@ class OutgoingEndpoint(Endpoint):
         self._attempt: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Begin to connect; anew, when it was given up."""
+        if self.is_given_up:
+            self.is_given_up = False
+            self._attempts_left = self._max_attempts
         self._timer = None
         self._attempt = self._loop.create_task(self._connect())
 
@@ -260,7 +263,7 @@ class OutgoingEndpoint(Endpoint):
         self.last_failure = why
         self.is_given_up = self._attempts_left == 0
         self.tell()
-        if self._stopped:
+        if self._stopped or self.is_leaving:
             return
         if self.is_given_up:
             logger.error("JSON-RPC server %s: %s; no attempts are left", self.name, why)

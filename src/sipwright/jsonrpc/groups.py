@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 
+from sipwright.jsonrpc.addresses import ServerSpec
 from sipwright.jsonrpc.connection import Connection
 from sipwright.jsonrpc.endpoint import Endpoint
 from sipwright.jsonrpc.srv import SrvName
@@ -20,14 +21,18 @@ from sipwright.jsonrpc.turns import Level, Policy, check_policy, spread
 
 
 class Member:
-    """An endpoint's place in a group. A `drained` one gets no calls in this group."""
+    """An endpoint's place in a group. A drained one gets no calls in this group.
 
-    __slots__ = ("endpoint", "is_drained", "level", "weight")
+    `origin` is the srv name, with its priority, that it is there for; None for one that is listed itself.
+    """
 
-    def __init__(self, endpoint: Endpoint, level: Level, weight: int = 1) -> None:
+    __slots__ = ("endpoint", "is_drained", "level", "origin", "weight")
+
+    def __init__(self, endpoint: Endpoint, level: Level, weight: int = 1, origin: ServerSpec | None = None) -> None:
         self.endpoint = endpoint
         self.level = level
         self.weight = weight
+        self.origin = origin
         self.is_drained = False
 
     @property
@@ -102,6 +107,14 @@ class Group:
                 ring.append(best)
                 return best
         return None
+
+    def pick_any(self) -> Connection | None:
+        """Return the connection for what awaits no answer: also one that has as many calls in flight as it may."""
+        ring = self._top
+        if not ring:
+            return None
+        ring.rotate(-1)
+        return ring[-1]
 
     @property
     def endpoints(self) -> list[Endpoint]:

@@ -47,6 +47,8 @@ class Health:
         self._start_deadline = start_deadline
         self._changed = changed
         self._endpoints: dict[Connection, Endpoint] = {}
+        # Of the next probe on a connection.
+        self._timers: dict[Connection, asyncio.TimerHandle] = {}
 
     def connected(self, endpoint: Endpoint) -> None:
         """Take note of a new connection."""
@@ -58,6 +60,9 @@ class Health:
     def lost(self, connection: Connection) -> None:
         """Take note of the end of a connection."""
         self._endpoints.pop(connection, None)
+        timer = self._timers.pop(connection, None)
+        if timer is not None:
+            timer.cancel()
 
     def blame(self, connection: Connection) -> None:
         """Take note that a call had no answer in time."""
@@ -74,7 +79,7 @@ class Health:
         )
         self._changed("out", endpoint)
         endpoint.tell()
-        self._probe_later(endpoint)
+        self._probe_later(endpoint, connection)
 
     def answered(self, probe: Probe) -> None:
         """Take the answer to a probe: the server is back."""
@@ -96,19 +101,20 @@ class Health:
         probe.connection.peer.abandon(probe)
         endpoint = self._endpoints.get(probe.connection)
         if endpoint is not None:
-            self._probe_later(endpoint)
+            self._probe_later(endpoint, probe.connection)
 
-    def _probe_later(self, endpoint: Endpoint) -> None:
-        self._loop.call_later(self._interval, self._probe, endpoint, endpoint.connection)
+    def _probe_later(self, endpoint: Endpoint, connection: Connection) -> None:
+        self._timers[connection] = self._loop.call_later(self._interval, self._probe, endpoint, connection)
 
-    def _probe(self, endpoint: Endpoint, connection: Connection | None) -> None:
-        if connection is None or connection is not endpoint.connection or not endpoint.is_out:
-            # A new connection has begun with a probe of its own.
+    def _probe(self, endpoint: Endpoint, connection: Connection) -> None:
+        self._timers.pop(connection, None)
+        if endpoint.is_leaving:
+            # It will not be asked again, and its connection is closed when nothing is in flight.
             return
         if connection.is_blocked:
-            self._probe_later(endpoint)
+            self._probe_later(endpoint, connection)
             return
         probe = Probe(connection)
         self.pending += 1
-        connection.write(connection.request(probe, request_head(self._method), None))
         self._start_deadline(self._timeout, probe)
+        connection.write(connection.request(probe, request_head(self._method), None))

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from sipwright.jsonrpc.calls import Attempt, PendingCall, Probe
+from sipwright.jsonrpc.calls import Attempt, PendingCall, Plan, Probe
 from sipwright.jsonrpc.connection import CALLBACK_FAULTS, Connection
 from sipwright.jsonrpc.deadlines import Deadlines
 from sipwright.jsonrpc.endpoint import Endpoint
@@ -65,6 +65,7 @@ class Ledger:
         if call.plan is not None:
             ended = self._planned_answer(call, message)
             if ended is None:
+                self._fill()
                 return
             call = ended
         call.ended = self._clock()
@@ -78,13 +79,14 @@ class Ledger:
             self._take_error(call, message)
         if self.watch is not None:
             self._tell_end(call)
+        if self._queues:
+            # Before `done`, which may make calls: those that wait come first.
+            self._waiting.fill()
         argument, call.argument = call.argument, None
         try:
             call.done(argument, call)
         except CALLBACK_FAULTS as error:  # the boundary to the caller's code
             self._report(call, error)
-        if self._queues:
-            self._waiting.fill()
 
     def _planned_answer(self, one: PendingCall | Attempt | Probe, message: Message) -> PendingCall | None:
         """Return the call that ends with an answer; None where it ends no call."""
@@ -141,6 +143,10 @@ class Ledger:
             self._tries.end(call.plan)
         if call.connection is not None:
             self.give_up(call, call.connection)
+        self._fill()
+
+    def _fill(self) -> None:
+        """Send what waits, after a request has ended or was given up."""
         if self._queues:
             self._waiting.fill()
 
@@ -182,6 +188,7 @@ class Ledger:
             self._start_deadline(plan.slice, call)
             if call.queue is None:
                 self._tries.part_over(call, plan)
+                self._fill()
         elif call.queue is not None:
             self._end(call, FAILURE, self._waiting.reason(call))
         elif call.connection is not None:
@@ -191,15 +198,23 @@ class Ledger:
         """End a call whose time is over."""
         plan = call.plan
         if plan is not None and not (plan.is_sent or plan.attempts):
-            self._end(call, FAILURE, f"{connection.server} could not be asked again: {why_not(plan.group)}")
+            self.cannot_ask(call, plan)
             return
-        self._health.blame(connection)
-        self.give_up(call, connection)
-        for attempt in list(plan.attempts) if plan is not None else ():
-            self._health.blame(attempt.connection)
+        if plan is None or plan.is_sent:
+            # Otherwise that server has answered, or is gone, and only others have not.
+            self._health.blame(connection)
+            self.give_up(call, connection)
+        if plan is not None:
+            for attempt in list(plan.attempts):
+                self._health.blame(attempt.connection)
+            self._tries.end(plan)
+        # Before the end, whose callback may make calls: those that wait come first.
+        self._fill()
         self._end(call, TIMEOUT, "")
-        if self._queues:
-            self._waiting.fill()
+
+    def cannot_ask(self, call: PendingCall, plan: Plan) -> None:
+        """End a call that was to be sent again."""
+        self._end(call, FAILURE, f"{call.server} could not be asked again: {why_not(plan.group)}")
 
     def _take_calls(self, connection: Connection, reason: str) -> None:
         """End the calls of a connection that is gone, or try them elsewhere."""

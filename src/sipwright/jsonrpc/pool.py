@@ -8,7 +8,7 @@ them are `caller`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sipwright.errors import ArgumentError, RpcClosedError, RpcConnectionError
@@ -82,7 +82,10 @@ class Pool:
         # Taken out of every group; they have calls in flight.
         self._leaving: dict[Endpoint, None] = {}
         self._names: dict[ServerAddress, SrvName] = {}
-        self._srv_members: dict[tuple[str, ServerSpec], list[Member]] = {}
+        # What gets no new calls in which group: addresses, and srv names with all that they stand for.
+        self._drained: set[tuple[str, ServerAddress]] = set()
+        # Counted of endpoints that are gone.
+        self._reconnects = self._blocked = 0
         self._watchers: list[tuple[Group, asyncio.Future[None]]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopped = False
@@ -98,6 +101,7 @@ class Pool:
             for spec in specs:
                 self._add(self._groups[name], spec)
         for group in self._groups.values():
+            self._choose_drained(group)
             group.refresh()
         for endpoint in list(self._endpoints.values()):
             endpoint.start()
@@ -131,7 +135,17 @@ class Pool:
     @property
     def endpoints(self) -> list[Endpoint]:
         """All endpoints, those that are about to leave too."""
-        return list(dict.fromkeys([*self._endpoints.values(), *self._leaving]))
+        return [*self._leaving, *self._endpoints.values()]
+
+    @property
+    def reconnects(self) -> int:
+        """How many connections there were beyond the first one of each endpoint."""
+        return self._reconnects + sum(max(endpoint.connects - 1, 0) for endpoint in self.endpoints)
+
+    @property
+    def blocked(self) -> int:
+        """How often an endpoint did not read what it was sent."""
+        return self._blocked + sum(endpoint.blocked for endpoint in self.endpoints)
 
     def group(self, name: str) -> Group:
         """Return the group of a name. Raises ArgumentError when there is none."""
@@ -176,32 +190,35 @@ class Pool:
             self._specs[name] = []
 
     def add_server(self, spec: ServerSpec, group_name: str) -> None:
-        """Add a server to a group, or give one that is there its priority and weight anew and end its draining."""
+        """Add a server to a group, or give one that is there its priority and weight anew and end its draining.
+
+        One that was given up is asked again.
+        """
         group = self.group(group_name)
-        specs = self._specs[group_name]
-        if any(one.address == spec.address for one in specs):
-            self._take_out(group, spec.address)
-        specs.append(spec)
+        # Servers that an srv name stands for are not listed, and stay.
+        gone = [member for member in group.members if spec.address in (_listed(member), _origin(member))]
+        self._take_out(group, spec.address, gone)
+        self._specs[group_name].append(spec)
         if self._loop is not None and not self._is_stopped:
             for endpoint in self._add(group, spec):
                 endpoint.start()
+            self._choose_drained(group)
             group.refresh()
 
     def drain_server(self, address: ServerAddress, group_name: str | None) -> int:
         """Let a server have no new calls, in one group or in all; return how many are in flight."""
-        pending = 0
-        for member in self._members_at(address, group_name):
-            member.is_drained = True
-            pending += member.endpoint.pending
-        for group in self._groups.values():
+        members = self._members_at(address, group_name)
+        for group in [self.group(group_name)] if group_name is not None else self.groups:
+            self._drained.add((group.name, address))
+            self._choose_drained(group)
             group.refresh()
-        return pending
+        return sum(endpoint.pending for endpoint in {member.endpoint for member in members})
 
     def remove_server(self, address: ServerAddress, group_name: str | None) -> None:
         """Take a server out of one group or of all; its connection is closed once its calls in flight have ended."""
-        self._members_at(address, group_name)
+        gone = self._members_at(address, group_name)
         for group in [self.group(group_name)] if group_name is not None else self.groups:
-            self._take_out(group, address)
+            self._take_out(group, address, gone)
             group.refresh()
         self._sweep()
 
@@ -211,19 +228,17 @@ class Pool:
             member
             for group in groups
             for member in group.members
-            if address in (member.endpoint.address, self._origin(group, member))
+            if address in (member.endpoint.address, _origin(member))
         ]
         if not members and not any(spec.address == address for group in groups for spec in self._specs[group.name]):
             where = "" if group_name is None else f" in the group {group_name!r}"
             raise ArgumentError(f"there is no server {address}{where}")
         return members
 
-    def _origin(self, group: Group, member: Member) -> ServerAddress | None:
-        """Return the srv name that a member is there for."""
-        for (name, spec), members in self._srv_members.items():
-            if name == group.name and member in members:
-                return spec.address
-        return None
+    def _choose_drained(self, group: Group) -> None:
+        for member in group.members:
+            places = (member.endpoint.address, _origin(member))
+            member.is_drained = any((group.name, place) in self._drained for place in places)
 
     def _make_group(self, name: str) -> Group:
         return Group(name, self._group_changed, self._policies.get(name, self._policy))
@@ -235,7 +250,7 @@ class Pool:
         if spec.address.kind == "srv":
             name = self._name(spec.address)
             group.names.append(name)
-            name.add(lambda records: self._resolved(group, spec, records))
+            name.add((group.name, spec), lambda records: self._resolved(group, spec, records))
             return []
         endpoint, is_new = self._endpoint(spec.address, spec.max_pending)
         group.members.append(Member(endpoint, (-spec.priority, 0), spec.weight))
@@ -244,6 +259,9 @@ class Pool:
     def _endpoint(self, address: ServerAddress, max_pending: int | None = None) -> tuple[OutgoingEndpoint, bool]:
         endpoint = self._endpoints.get(address)
         if endpoint is not None:
+            if endpoint.is_given_up:
+                # Whoever adds it again wants it to be tried again.
+                endpoint.start()
             return endpoint, False
         assert self._loop is not None
         if address.kind == "tls" and self._tls is None:
@@ -264,13 +282,14 @@ class Pool:
         self._endpoints[address] = endpoint
         return endpoint, True
 
-    def _take_out(self, group: Group, address: ServerAddress) -> None:
-        gone = [member for member in group.members if member.endpoint.address == address]
+    def _take_out(self, group: Group, address: ServerAddress, gone: Collection[Member]) -> None:
+        """Forget that a group was told to have an address, and that it is drained."""
+        self._drained.discard((group.name, address))
         for spec in [spec for spec in self._specs[group.name] if spec.address == address]:
             self._specs[group.name].remove(spec)
-            gone += self._srv_members.pop((group.name, spec), [])
-            if spec.address in self._names:
-                group.names.remove(self._names[spec.address])
+            if address in self._names:
+                group.names.remove(self._names[address])
+                self._names[address].remove((group.name, spec))
         group.members = [member for member in group.members if member not in gone]
 
     def _sweep(self) -> None:
@@ -281,9 +300,17 @@ class Pool:
                 del self._endpoints[address]
                 self._leaving[endpoint] = None
                 endpoint.leave()
+                if endpoint.connection is None:
+                    self._forget(endpoint)
         named = {spec.address for specs in self._specs.values() for spec in specs}
         for address in [address for address in self._names if address not in named]:
             self._names.pop(address).stop()
+
+    def _forget(self, endpoint: Endpoint) -> None:
+        """Let an endpoint go that has no connection any more; what was counted of it stays counted."""
+        self._leaving.pop(endpoint, None)
+        self._reconnects += max(endpoint.connects - 1, 0)
+        self._blocked += endpoint.blocked
 
     # SRV names
 
@@ -299,9 +326,9 @@ class Pool:
         """Have the servers of an srv name be those that it has records of now."""
         if self._is_stopped or spec not in self._specs[group.name]:
             return
-        key = (group.name, spec)
-        kind = "tls" if spec.address.host.lower().split(".")[1] == "_tls" else "tcp"
-        old = {(member.endpoint.address, member.level): member for member in self._srv_members.get(key, [])}
+        kind = "tls" if spec.address.host.lower().split(".")[1:2] == ["_tls"] else "tcp"
+        gone = [member for member in group.members if member.origin == spec]
+        old = {(member.endpoint.address, member.level): member for member in gone}
         members = []
         new: list[OutgoingEndpoint] = []
         for record in records:
@@ -311,13 +338,12 @@ class Pool:
             if member is None:
                 endpoint, is_new = self._endpoint(address, spec.max_pending)
                 new += [endpoint] if is_new else []
-                member = Member(endpoint, level)
+                member = Member(endpoint, level, origin=spec)
             # RFC 2782: a weight of 0 is for servers that are hardly ever to be asked.
             member.weight = max(record.weight, 1)
             members.append(member)
-        gone = self._srv_members.get(key, [])
-        self._srv_members[key] = members
         group.members = [member for member in group.members if member not in gone] + members
+        self._choose_drained(group)
         for endpoint in new:
             endpoint.start()
         group.refresh()
@@ -338,7 +364,7 @@ class Pool:
     def endpoint_lost(self, connection: Connection, reason: str) -> None:
         """Pass it on."""
         for endpoint in [endpoint for endpoint in self._leaving if endpoint.connection is None]:
-            del self._leaving[endpoint]
+            self._forget(endpoint)
         self._owner.endpoint_lost(connection, reason)
 
     # Waiting for a connection
@@ -374,6 +400,16 @@ class Pool:
                 elif is_given_up:
                     watcher.set_exception(RpcConnectionError(why_not(group)))
         self._owner.group_changed(group)
+
+
+def _listed(member: Member) -> ServerAddress | None:
+    """Return the address of a member that is listed itself."""
+    return member.endpoint.address if member.origin is None else None
+
+
+def _origin(member: Member) -> ServerAddress | None:
+    """Return the srv name that a member is there for."""
+    return None if member.origin is None else member.origin.address
 
 
 def why_not(group: Group) -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from sipwright.jsonrpc.resolve import Resolver, SrvRecord
 
 logger = logging.getLogger("sipwright.jsonrpc.client")
 
 MAX_DELAY = 60.0
+# Seconds between two questions at the least, whatever the client says: others would keep the loop busy.
+MIN_DELAY = 0.02
 
 
 class SrvName:
@@ -38,20 +40,24 @@ class SrvName:
         self.last_failure = ""
         self._loop = loop
         self._resolver = resolver
-        self._min_ttl = min_ttl
+        self._min_ttl = max(min_ttl, MIN_DELAY)
         self._random = random
-        self._users: list[Callable[[Sequence[SrvRecord]], object]] = []
+        self._users: dict[Hashable, Callable[[Sequence[SrvRecord]], object]] = {}
         self._records: list[SrvRecord] = []
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, user: Callable[[Sequence[SrvRecord]], object]) -> None:
-        """Tell a further user, from the next turn of the loop on; begin to ask with the first."""
-        self._users.append(user)
+    def add(self, key: Hashable, user: Callable[[Sequence[SrvRecord]], object]) -> None:
+        """Tell a further user, at once what is known already; begin to ask with the first."""
+        self._users[key] = user
         if self._task is None:
             self._task = self._loop.create_task(self._keep())
         elif self.is_resolved:
-            self._loop.call_soon(self._tell_one, user)
+            user(self._records)
+
+    def remove(self, key: Hashable) -> None:
+        """Tell a user no more; nothing when there is none of that key."""
+        self._users.pop(key, None)
 
     def stop(self) -> None:
         """Ask no more."""
@@ -63,11 +69,15 @@ class SrvName:
         while True:
             try:
                 records, ttl = await self._resolver.resolve_srv(self.name)
-            except OSError as error:
+            except Exception as error:  # the boundary to the resolver, which may be anybody's
+                if not isinstance(error, OSError):
+                    self._loop.call_exception_handler(
+                        {"message": f"error in the resolver of {self.name}", "exception": error}
+                    )
                 delay = min(self._min_ttl * 2.0**self._failures, MAX_DELAY)
                 self._failures = min(self._failures + 1, 30)
-                self.last_failure = str(error)
-                logger.warning("%s; asked again in %.1f s", error, delay)
+                self.last_failure = str(error) or type(error).__name__
+                logger.warning("%s; asked again in %.1f s", self.last_failure, delay)
                 records = self._records
             else:
                 self._failures = 0
@@ -79,11 +89,7 @@ class SrvName:
                 self.is_resolved = True
                 logger.info("%s: %s", self.name, ", ".join(f"{one.target}:{one.port}" for one in records) or "nothing")
                 self._records = records
-                for user in list(self._users):
+                for user in list(self._users.values()):
                     user(records)
             # Meanwhile the name may not be needed any more: then this is cancelled.
             await asyncio.sleep(delay)
-
-    def _tell_one(self, user: Callable[[Sequence[SrvRecord]], object]) -> None:
-        if user in self._users:
-            user(self._records)

@@ -5,13 +5,14 @@ idempotent, because the client was told to (`retry_lost`), or because a server h
 (`retry_codes`). Three things lead to another try, all within the call's deadline:
 
 - a lost connection, at once;
-- an answer with one of the codes, at once;
+- an answer with one of the codes, at once, unless another server is being asked already: then its answer is awaited;
 - for an idempotent call, time: either it is divided into `retry` + 1 parts, and when one is over the next server is
   asked and the former one's answer no longer counts; or, with `hedge`, after so many seconds the next server is asked
   beside the others, and the first answer counts.
 
 Each try goes to a server that was not asked for this call yet. Where there is none the call ends; but with a
-`retry_delay` it waits so long, doubled each time, and may then ask any of them again.
+`retry_delay` it waits so long, doubled each time, and may then ask any of them again, unless none of them will ever be
+connected again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from sipwright.jsonrpc.messages import Message, request_head
 from sipwright.jsonrpc.outcome import has_code
 
 MAX_DOUBLINGS = 5
+# Seconds between looks for another server to ask beside the first.
+MIN_HEDGE = 0.01
 
 
 class TryOwner(Protocol):
@@ -42,6 +45,9 @@ class TryOwner(Protocol):
 
     def blame(self, connection: Connection) -> None:
         """Take note that a server has not answered in time."""
+
+    def cannot_ask(self, call: PendingCall, plan: Plan) -> None:
+        """End a call: no server will ever be there to be asked again."""
 
 
 class Tries:
@@ -69,7 +75,7 @@ class Tries:
         """Take an answer. Return the call that ends with it, or None where another answer is awaited."""
         call = one.call if isinstance(one, Attempt) else one
         self._leave_flight(one, plan)
-        if plan.codes and plan.tries_left and has_code(message, plan.codes):
+        if plan.codes and has_code(message, plan.codes):
             if plan.is_sent or plan.attempts or self._again(call, plan):
                 return None
         elif isinstance(one, Attempt) and plan.is_sent and call.connection is not None:
@@ -93,14 +99,17 @@ class Tries:
         connection = call.connection
         if connection is None or not plan.tries_left:
             return
-        self._owner.blame(connection)
         other = plan.group.pick_other(plan.asked)
-        if other is not None and call.status is None:
+        if other is None:
+            return
+        if plan.is_sent:
+            # Otherwise it waits for its next try, and that server owes it nothing.
+            self._owner.blame(connection)
             self._owner.give_up(call, connection)
-            # It may be cancelled meanwhile: by the callback of a call that waited for the server that is blamed, or for
-            # the connection on which it is given up.
-            if call.status is None:
-                self._ask(call, plan, other)
+        # It may be cancelled meanwhile: by the callback of a call that waited for the server that is blamed, or for the
+        # connection on which it is given up.
+        if call.status is None:
+            self._ask(call, plan, other)
 
     def end(self, plan: Plan) -> None:
         """Let go what is still under way for a call that has ended."""
@@ -125,7 +134,7 @@ class Tries:
         if other is not None:
             self._ask(call, plan, other)
             return True
-        if not self._retry_delay:
+        if not self._retry_delay or plan.group.is_given_up:
             return False
         self._ask_later(call, plan)
         return True
@@ -150,10 +159,12 @@ class Tries:
         plan.timer = None
         plan.asked.clear()
         connection = plan.group.pick()
-        if connection is None:
-            self._ask_later(call, plan)
-        else:
+        if connection is not None:
             self._ask(call, plan, connection)
+        elif plan.group.is_given_up:
+            self._owner.cannot_ask(call, plan)
+        else:
+            self._ask_later(call, plan)
 
     def _hedge(self, call: PendingCall, plan: Plan) -> None:
         plan.timer = None
@@ -167,7 +178,9 @@ class Tries:
             self.hedges += 1
         if plan.tries_left:
             assert plan.hedge is not None
-            plan.timer = self._loop.call_later(plan.hedge, self._hedge, call, plan)
+            # Not at once, where there was no server: it would keep the loop busy.
+            delay = plan.hedge if other is not None else max(plan.hedge, MIN_HEDGE)
+            plan.timer = self._loop.call_later(delay, self._hedge, call, plan)
         if other is not None:
             payload = other.request(attempt, request_head(call.method), call.params)
             self._owner.tell("request", call, other.server, attempt.id)

@@ -6,6 +6,7 @@ many calls in flight as they may. `fill` sends those that can be sent, whenever 
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from sipwright.jsonrpc.calls import PendingCall
@@ -46,19 +47,23 @@ class Waiting:
 
     def add(self, call: PendingCall, group: Group, is_patient: bool, refusal: str = "") -> None:
         """Have a call wait, or fail soon: for `refusal` if there is one, or because it would wait in vain."""
-        queue = self.queues.setdefault(group, {})
+        queue = self.queues.get(group)
+        if queue is None:
+            # The first of a dict is found behind all that were taken out: 24 us for each of 100,000, this takes 0.1.
+            queue = self.queues[group] = OrderedDict()
         queue[call] = is_patient
         call.queue = queue
         if refusal:
             self._later(self._refuse, call, refusal)
-        elif len(queue) > self._limit:
-            self._later(self._refuse, call, f"{self._limit} calls wait for a server already")
         elif (
             (group.is_ready and not self._waits_when_full)
             or group.is_given_up
             or not (is_patient or group.is_starting or group.is_ready)
+            or not self._limit
         ):
             self._later(self._refuse, call, why_not(group))
+        elif len(queue) > self._limit:
+            self._later(self._refuse, call, f"{self._limit} calls wait for a server already")
 
     def _refuse(self, call: PendingCall, reason: str) -> None:
         if call.queue is not None:
@@ -69,18 +74,21 @@ class Waiting:
         return next(why_not(group) for group, queue in self.queues.items() if queue is call.queue)
 
     def fill(self) -> None:
-        """Send those that a server can take now."""
-        for group, queue in list(self.queues.items()):
-            while queue:
-                connection = group.pick()
-                if connection is None:
-                    break
+        """Send those that a server can take now: one of each group in turn, since groups may share servers."""
+        groups = deque(self.queues.items())
+        while groups:
+            group, queue = groups.popleft()
+            connection = group.pick() if queue else None
+            if connection is not None:
                 call = next(iter(queue))
                 del queue[call]
                 call.queue = None
+                # Next time, too, the others come first.
+                self.queues[group] = self.queues.pop(group)
+                groups.append((group, queue))
                 # It may fill the connection's buffer: then the group has changed, and this is called from within.
                 self._send(call, connection)
-            if not queue and self.queues.get(group) is queue:
+            elif not queue and self.queues.get(group) is queue:
                 del self.queues[group]
 
     def group_changed(self, group: Group) -> None:

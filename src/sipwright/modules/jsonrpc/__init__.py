@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,7 +24,7 @@ from sipwright.lang.namespace import Route, Variable
 from sipwright.modules.jsonrpc.commands import ServerCommands
 from sipwright.modules.jsonrpc.door import DialedServers, Door
 from sipwright.modules.jsonrpc.options import NO_OPTIONS, CallOptions, Options, read_group_options
-from sipwright.modules.jsonrpc.outcomes import LAST, keep, outcome_text, reader
+from sipwright.modules.jsonrpc.outcomes import LAST, forget_parts, keep, outcome_text, reader
 from sipwright.modules.jsonrpc.parallel import Calls, NamedCall, ParallelSuspension
 from sipwright.modules.jsonrpc.tokens import Tokens
 from sipwright.script.context import Context
@@ -448,15 +447,11 @@ class Jsonrpc(Module):
         )
 
     def _ask_all(self, function_name: str, suspension: ParallelSuspension, calls: Sequence[NamedCall]) -> int:
-        twice = [name for name, times in Counter(call.name for call in calls).items() if times > 1]
-        if twice:
-            return self._refused(function_name, f"two calls have the name '{twice[0]}'")
-        filled = []
-        for call in calls:
-            data = self._fill(f"{function_name}: {call.name}", suspension.context, call.params, call.options)
-            if data is None:
-                return -1
-            filled.append((call, data))
+        filled = self._fill_all(function_name, suspension.context, calls)
+        # Not before: parameters may be made of earlier answers.
+        forget_parts(suspension.context)
+        if filled is None:
+            return -1
         if not self._suspend(suspension):
             if suspension.context.overloaded:
                 return -1
@@ -471,6 +466,21 @@ class Jsonrpc(Module):
             self.services.unsuspend(suspension)
             return self._refused(function_name, str(error))
         return 0
+
+    def _fill_all(
+        self, function_name: str, ctx: Context, calls: Sequence[NamedCall]
+    ) -> list[tuple[NamedCall, bytes]] | None:
+        """Return the calls with their parameters; None, after a line in the log, when there is a fault in one."""
+        filled: dict[str, tuple[NamedCall, bytes]] = {}
+        for call in calls:
+            if call.name in filled:
+                self._refused(function_name, f"two calls have the name '{call.name}'")
+                return None
+            data = self._fill(f"{function_name}: {call.name}", ctx, call.params, call.options)
+            if data is None:
+                return None
+            filled[call.name] = call, data
+        return list(filled.values())
 
     def _all_answered(self, suspension: ParallelSuspension, failed: Any) -> None:
         self._resume(suspension, suspension.return_route if failed is None else suspension.error_route)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ Those of a group of servers are `policy=NAME;max_pending=N`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from functools import lru_cache
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ _NUMBERS = ("timeout", "retry", "hedge")
 
 
 class CallOptions:
-    """What a call has for itself; None where the module's parameters hold. Times are in seconds."""
+    """What a call has for itself; None where the module's parameters hold. Times in seconds; no hedge is infinity."""
 
     __slots__ = ("group", "hedge", "idempotent", "optional", "retry", "strict", "timeout")
 
@@ -62,18 +63,13 @@ def read_options(text: str, words: Collection[str]) -> CallOptions:
 def _take_number(options: CallOptions, name: str, text: str, offset: int) -> None:
     if not (text.isascii() and text.isdecimal() and len(text) < 10) or (name == "timeout" and int(text) == 0):
         raise ArgumentError(f"option '{name}' needs a number, found '{text}'", offset)
-    setattr(options, name, int(text) if name == "retry" else int(text) / 1000)
-
-
-def check_group(module: Any, options: CallOptions) -> None:
-    """Raise ArgumentError when the script has no such group: neither of servers, nor of services that dial in."""
-    name = options.group
-    dialed = module.tokens.groups if module.addresses else ()
-    # Where there are no tokens although services dial in, that is the fault, and told by the module.
-    if name is None or name in module.groups or name in dialed or (module.addresses and not dialed):
-        return
-    known = {*module.groups, *dialed} - {""}
-    raise ArgumentError(f"no group of servers is named '{name}'", None, suggest(name, known))
+    number = int(text)
+    if name == "retry":
+        options.retry = number
+    elif name == "timeout":
+        options.timeout = number / 1000
+    else:
+        options.hedge = number / 1000 if number else math.inf
 
 
 def read_group_options(text: str) -> tuple[str | None, int | None]:
@@ -97,6 +93,17 @@ def read_group_options(text: str) -> tuple[str | None, int | None]:
             )
         offset += len(item) + 1
     return policy, max_pending
+
+
+def check_group(module: Any, options: CallOptions) -> None:
+    """Raise ArgumentError when the script has no such group: neither of servers, nor of services that dial in."""
+    name = options.group
+    dialed = module.tokens.groups if module.addresses else ()
+    # Where there are no tokens although services dial in, that is the fault, and told by the module.
+    if name is None or name in module.groups or name in dialed or (module.addresses and not dialed):
+        return
+    known = {*module.groups, *dialed} - {""}
+    raise ArgumentError(f"no group of servers is named '{name}'", None, suggest(name, known))
 
 
 Options = Annotated[

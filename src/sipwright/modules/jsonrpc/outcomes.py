@@ -39,6 +39,13 @@ def keep(context: Context, name: str, value: Any) -> None:
     context.extra[name] = value
 
 
+def forget_parts(context: Context) -> None:
+    """Keep nothing of an earlier `jsonrpc_parallel`."""
+    if context.extra is not None:
+        context.extra.pop(PARTS, None)
+        context.extra.pop(FAILED, None)
+
+
 _MEMBERS: dict[str, Callable[[Any], Value]] = {
     # Of a call that has not ended, "pending".
     "status": lambda call: call.status or "pending",
