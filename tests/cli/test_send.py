@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +27,18 @@ def test_any_other_final_reply_is_status_1(command: Command, make_uas: Any) -> N
         output = command("send", "message", f"sip:alice@127.0.0.1:{uas.port}")
     assert output.status == 1
     assert uas.methods == ["MESSAGE"]
+
+
+def test_a_reply_that_nobody_reads_ends_the_wait(make_uas: Any) -> None:
+    with make_uas(lambda request: [(200, "Fine")]) as uas:
+        command = [sys.executable, "-m", "sipwright", "send", "OPTIONS", f"sip:alice@127.0.0.1:{uas.port}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            process.stdout.close()
+            try:
+                assert process.wait(10) == 1
+            finally:
+                process.kill()
 
 
 def test_headers_body_and_addresses_are_as_asked(command: Command, make_uas: Any) -> None:

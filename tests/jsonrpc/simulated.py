@@ -499,6 +499,10 @@ class World:
             for one in link.peer.pending.values():
                 assert isinstance(one, Probe) or (one.call if isinstance(one, Attempt) else one).status is None
             assert link.transport is None or link.transport.get_write_buffer_size() <= 2 * (HIGH_WATER + MAX_PAYLOAD)
+        for group, waiting in self.client._queues.items():
+            # Nobody waits for a server that could be asked.
+            links = [link for ring in group._rings for link in ring]
+            assert not waiting or all(len(link.pending) >= link.limit for link in links), group.name
         assert counted["notifications"] <= sum(self.sent_notes.values())
         for asked in self.books.values():
             if not asked.is_repeatable:

@@ -204,7 +204,13 @@ class SipClient:
             self.send(transaction, exchange.ack)
             if exchange.final.done():
                 return
-        exchange.on_reply(response)
+        try:
+            exchange.on_reply(response)
+        except OSError as error:
+            # It could not be shown, when what it is piped into has ended, say: whoever waits would wait for ever.
+            if not exchange.final.done():
+                exchange.final.set_exception(error)
+            return
         if response.status >= 200 and not exchange.final.done():
             exchange.final.set_result(response)
 
