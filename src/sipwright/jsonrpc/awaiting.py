@@ -57,22 +57,18 @@ class CallFuture:
     Give `Waker.wake` and the object itself as `done` and `argument` of the call, then set `call`.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_loop", "_message", "_waker", "call", "context", "decode", "wakeup")
+    __slots__ = ("_asyncio_future_blocking", "_loop", "_message", "call", "context", "decode", "wakeup")
 
     call: PendingCall
     context: Context
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        waker: Waker,
-        decode: Callable[[bytes, str], Any] | None = None,
-    ) -> None:
+    # Only stored where it is needed; each store counts.
+    _message: object
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, decode: Callable[[bytes, str], Any] | None = None) -> None:
         self.decode = decode
         self._asyncio_future_blocking = False
         self._loop = loop
-        self._waker = waker
-        self._message: object = None
         self.wakeup: Callable[[CallFuture], object] | None = None
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -94,10 +90,11 @@ class CallFuture:
             return False
         self.call.cancel()
         self._message = msg
-        self._waker.wake(self)
+        self.call.done(self, self.call)
         return True
 
     def result(self) -> None:
         """Raise CancelledError in the task if the call was given up; other outcomes are raised by `__await__`."""
         if self.call.status == CANCELLED:
-            raise asyncio.CancelledError(self._message) if self._message is not None else asyncio.CancelledError
+            message = getattr(self, "_message", None)
+            raise asyncio.CancelledError(message) if message is not None else asyncio.CancelledError

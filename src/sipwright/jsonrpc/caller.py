@@ -307,12 +307,12 @@ class Caller(Ledger):
             timeout = self._plan(call, chosen, timeout, retry, idempotent, hedge, codes)
         call.started = self._start_deadline(timeout, call)
         self.calls += 1
-        connection = (chosen.pick_other(avoid) if avoid else None) or chosen.pick()
+        connection = chosen.pick() if not avoid else chosen.pick_other(avoid) or chosen.pick()
         if connection is None:
             self._waiting.add(call, chosen, wait, CLOSED if self._is_closed else "")
         elif call.plan is None:
             call.connection = connection
-            connection.write(connection.request(call, head, call.params))
+            connection.ask(call, head)
             if self.watch is not None:
                 self.watch("request", call, connection.server, call.id)
         else:

@@ -59,7 +59,6 @@ class Client(Caller):
     priority that are connected get the calls, by turns; connections are made and made again in the background.
     """
 
-    _waker: Waker
     _thread: int | None = None
     _hooks: tuple[Callable[[ClientEvent], object], ...] = ()
 
@@ -101,8 +100,7 @@ class Client(Caller):
     def start(self) -> None:
         """Begin to connect, in the running event loop. Returns at once; servers that are down are asked again."""
         super().start()
-        self._waker = Waker(self._loop)
-        self._wake = self._waker.wake
+        self._wake = Waker(self._loop).wake
         self._thread = get_ident()
 
     @overload
@@ -162,7 +160,7 @@ class Client(Caller):
         # which costs 200 ns where this costs 40.
         if get_ident() != self._thread:
             self._check_loop()
-        future = CallFuture(self._loop, self._waker, None if result is None else decoder_for(result))
+        future = CallFuture(self._loop, None if result is None else decoder_for(result))
         future.call = call = PendingCall(method, encode_params(params), self._wake, future)
         try:
             self._begin(call, timeout, retry, idempotent, group, True, hedge, retry_codes)

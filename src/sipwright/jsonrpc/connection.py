@@ -130,6 +130,28 @@ class Connection(asyncio.Protocol):
             # The rest of this turn may write more than there is memory for: let it know whether the other end reads.
             self._flush()
 
+    def ask(self, call: Any, head: bytes) -> None:
+        """Enter a call with the peer and send it: `write(request(call, head, call.params))` in one piece.
+
+        Written out, because this is once for each call and the two cost 0.1 us more.
+        """
+        peer = self.peer
+        peer.requests = call.id = number = peer.requests + 1
+        self.pending[number] = call
+        params = call.params
+        if params is None:
+            payload = b'{"id":%d%b}' % (number, head)
+        else:
+            payload = b'{"id":%d%b,"params":%b}' % (number, head, params)
+        out = self._out
+        if not out:
+            self._call_soon(self._flush)
+        size = len(payload)
+        out.append(b"%d:%b," % (size, payload) if self._encode is None else self._encode(payload))
+        self._size += size
+        if self._size > HIGH_WATER:
+            self._flush()
+
     def may_have_left(self, request_id: int) -> bool:
         """Tell whether any byte of a request may have left this machine; only then can the other end have seen it."""
         return request_id <= self._last_written

@@ -34,6 +34,9 @@ MAX_BATCH: Final = 10_000
 
 Id = int | str | None
 
+# The bytes that an array and an object begin with.
+_STRUCTURED: Final = b"[{"
+
 
 class Message(msgspec.Struct, gc=False):
     """One JSON-RPC object as it was read: a request, a notification or a response, told apart by its members.
@@ -219,6 +222,6 @@ def encode_params(params: Any) -> bytes | None:
     if params is None:
         return None
     text = encode_json(params)
-    if text[:1] not in (b"[", b"{"):
+    if text[0] not in _STRUCTURED:
         raise TypeError(f"params must be an array or an object, not {type(params).__name__}")
     return text

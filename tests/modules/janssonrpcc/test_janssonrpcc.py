@@ -390,3 +390,17 @@ def test_commands_tell_the_servers_and_the_counters() -> None:
     ]
     counters = driver.command("janssonrpcc.stats")
     assert (counters["calls"], counters["resting"]) == (1, 1)
+
+
+def test_the_servers_are_told_with_the_priorities_and_weights_of_the_script() -> None:
+    lines = ("addr=a;port=1;priority=2;weight=5", "addr=b;port=1;priority=2;weight=0", "addr=c;port=1;priority=7")
+    params = "".join(f'modparam("janssonrpcc", "server", "conn=users;{line}")\n' for line in lines)
+    text = asking("").replace('modparam("janssonrpcc", "server", "conn=users;addr=10.0.0.1;port=9999")\n', params)
+    driver = ScriptDriver(text, rpc=None)
+    listed = driver.command("janssonrpcc.servers")
+    assert [(row["address"], row["priority"], row["weight"]) for row in listed] == [
+        ("a:1", 2, 5),
+        ("b:1", 2, 0),
+        ("c:1", 7, 1),
+        ("srv:_test1._tcp.example.net", 0, 1),
+    ]

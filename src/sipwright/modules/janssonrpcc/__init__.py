@@ -218,6 +218,13 @@ class Janssonrpcc(Module):
 
     def _servers(self, _params: dict[str, Any]) -> list[dict[str, Any]]:
         servers: list[dict[str, Any]] = self._client.servers()
+        # The client has its own numbers for priorities; the records of an srv name have that of their line, which is 0.
+        written = {(server.conn, str(server.address)): server for server in self.servers}
+        for row in servers:
+            server = written.get((row["group"], row["address"]))
+            row["priority"] = 0 if server is None else server.priority
+            if server is not None:
+                row["weight"] = server.weight
         return servers
 
     def _stats(self, _params: dict[str, Any]) -> dict[str, int]:
