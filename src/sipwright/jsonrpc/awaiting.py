@@ -2,8 +2,8 @@
 
 An asyncio.Future per call would do the same, but each future wakes its task by a callback of its own, which costs as
 much as sending the call. asyncio lets a task wait for any object that has the attributes of a future (see
-`asyncio.isfuture`): here such a small one per call, and all tasks whose calls ended in one turn of the loop are woken
-by one callback.
+`asyncio.isfuture`): here such a small one per call, and all tasks whose answers came in one read are woken together,
+at its end.
 """
 
 from __future__ import annotations
@@ -19,18 +19,35 @@ from sipwright.jsonrpc.outcome import CANCELLED
 
 
 class Waker:
-    """Wakes the tasks whose calls ended, all in the next turn of the loop."""
+    """Wakes the tasks whose calls ended: at the end of the read that brought their answers, or in the next turn."""
 
-    __slots__ = ("_ended", "_loop")
+    __slots__ = ("_ended", "_is_held", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._ended: deque[CallFuture] = deque()
+        self._is_held = False
+
+    def hold(self) -> None:
+        """Wake nobody until `release`."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Wake, now, all whose calls have ended."""
+        self._is_held = False
+        self._wake_all()
+
+    def release_later(self) -> None:
+        """Wake in the next turn of the loop whom `release` has not woken."""
+        if self._is_held:
+            self._is_held = False
+            if self._ended:
+                self._loop.call_soon(self._wake_all)
 
     def wake(self, future: CallFuture, _call: PendingCall | None = None) -> None:
         """Wake the task that waits for the call (`done` of the call, with the future as its argument)."""
         ended = self._ended
-        if not ended:
+        if not ended and not self._is_held:
             self._loop.call_soon(self._wake_all)
         ended.append(future)
 

@@ -24,7 +24,7 @@ from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
 from sipwright.jsonrpc.arguments import check_rules, read_codes, read_methods
 from sipwright.jsonrpc.calls import PendingCall, Plan
 from sipwright.jsonrpc.connecting import Connect, connect
-from sipwright.jsonrpc.connection import Connection
+from sipwright.jsonrpc.connection import Connection, Wakes
 from sipwright.jsonrpc.dispatch import Dispatcher
 from sipwright.jsonrpc.endpoint import Endpoint
 from sipwright.jsonrpc.executor import Executor
@@ -172,6 +172,8 @@ class Caller(Ledger):
         )
         self._default = Group("", _ignore)
         self._lost_peers = [0, 0, 0]
+        # Set by `Client`, which has tasks that wait.
+        self._waker: Wakes | None = None
         self._started_in: asyncio.AbstractEventLoop | None = None
         self._start_deadline: Callable[[float, Any], float] = _not_started
 
@@ -540,6 +542,7 @@ class Caller(Ledger):
         peer: Peer[Any] = Peer(answered if self._max_failures else self._answered, requested, stray)
         connection = Connection(self._loop, endpoint, peer, endpoint.name, self._max_size, self._framing)
         connection.limit = endpoint.max_pending
+        connection.waker = self._waker
         return connection
 
     def _requested(self, endpoint: Endpoint, messages: list[Message | JsonRpcParseError], is_batch: bool) -> None:

@@ -100,7 +100,8 @@ class Client(Caller):
     def start(self) -> None:
         """Begin to connect, in the running event loop. Returns at once; servers that are down are asked again."""
         super().start()
-        self._wake = Waker(self._loop).wake
+        self._waker = waker = Waker(self._loop)
+        self._wake = waker.wake
         self._thread = get_ident()
 
     @overload

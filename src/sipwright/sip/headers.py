@@ -36,11 +36,11 @@ COMPACT_NAMES = {
 }
 
 _match_via = re.compile(
-    rf"({TOKEN})\s*/\s*({TOKEN})\s*/\s*({TOKEN})\s+({HOST})\s*(?::\s*([0-9]{{1,5}})\s*)?+(;.*)?", re.ASCII | re.DOTALL
+    rf"({TOKEN})\s*/\s*({TOKEN})\s*/\s*({TOKEN})\s+({HOST})\s*(?::\s*([0-9]{{1,5}})\s*)?(;.*)?", re.ASCII | re.DOTALL
 ).fullmatch
 # Deviation: characters outside ASCII may be in an unquoted display name; many devices write names so.
 _match_name_addr = re.compile(
-    rf"""(?:({QUOTED})\s*|((?:[\w\-.!%*+`'~\ \t]|[^\x00-\x7f])*+))<([A-Za-z][A-Za-z0-9+.\-]*+:[^<>\s"]++)>\s*(;.*)?""",
+    rf"""(?:({QUOTED})\s*|((?:[\w\-.!%*+`'~\ \t]|[^\x00-\x7f])*))<([A-Za-z][A-Za-z0-9+.\-]*+:[^<>\s"]++)>\s*(;.*)?""",
     re.ASCII | re.DOTALL,
 ).fullmatch
 # RFC 3261 section 20: a URI with a comma, question mark or semicolon must be in angle brackets.

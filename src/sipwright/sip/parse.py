@@ -16,7 +16,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sipwright.errors import SipParseError
-from sipwright.sip.grammar import HOST, TOKEN, is_token, parse_host_port
+from sipwright.sip.grammar import (
+    HOST,
+    POSSESSIVE_GROUPS_ARE_RIGHT,
+    TOKEN,
+    is_token,
+    parse_host_port,
+    without_possessive_groups,
+)
 from sipwright.sip.headers import Via, parse_contacts, parse_cseq, parse_name_addr, parse_number, parse_vias
 from sipwright.sip.message import Field, Message, Request, Response, split_head
 from sipwright.sip.uri import parse_uri
@@ -91,6 +98,9 @@ _HEADERS = rf"""
 
 def _compile(start_line: str, method: str) -> re.Pattern[bytes]:
     text = start_line.replace(" ", "[ ]") + _HEADERS.replace("METHOD", method)
+    if not POSSESSIVE_GROUPS_ARE_RIGHT:
+        # They make a message 0.4 us cheaper, and match what plain ones match.
+        text = without_possessive_groups(text)
     return re.compile(text.encode(), re.VERBOSE)
 
 
@@ -133,7 +143,7 @@ _match_request_line = re.compile(rf"({TOKEN}) ([^\s<>\"]++) ([A-Za-z]++/[0-9]++\
 # Deviation: the space before an empty reason may be missing.
 _match_status_line = re.compile(r"(?i:SIP/2\.0) ([0-9]{3,10})(?: (.*))?", re.ASCII | re.DOTALL).fullmatch
 _match_sent_by = re.compile(
-    rf"\s*SIP\s*/\s*[^\s/]+\s*/\s*\w+\s+({HOST}\s*(?::\s*[0-9]{{1,5}})?+)", re.IGNORECASE | re.ASCII
+    rf"\s*SIP\s*/\s*[^\s/]+\s*/\s*\w+\s+({HOST}\s*(?::\s*[0-9]{{1,5}})?)", re.IGNORECASE | re.ASCII
 ).match
 
 _METHODS = frozenset(

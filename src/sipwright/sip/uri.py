@@ -15,13 +15,13 @@ from sipwright.sip.grammar import HOST, Params, parse_params
 
 _match_sip = re.compile(
     rf"""(?i:(sips?)):
-    (?:([^@:\s<>"]++)(?::([^@\s<>"]*+))?+@)?+
-    ({HOST})(?::([0-9]{{1,5}}))?+
-    ((?:;[^;?\s<>"]++)*+)
-    (?:\?([^?\s<>"]*+))?+""",
+    (?:([^@:\s<>"]++)(?::([^@\s<>"]*+))?@)?
+    ({HOST})(?::([0-9]{{1,5}}))?
+    ((?:;[^;?\s<>"]++)*)
+    (?:\?([^?\s<>"]*+))?""",
     re.ASCII | re.VERBOSE,
 ).fullmatch
-_match_tel = re.compile(r'(?i:(tel)):([0-9A-Fa-f*#+\-.()]++)((?:;[^;?\s<>"]++)*+)', re.ASCII).fullmatch
+_match_tel = re.compile(r'(?i:(tel)):([0-9A-Fa-f*#+\-.()]++)((?:;[^;?\s<>"]++)*)', re.ASCII).fullmatch
 _match_other = re.compile(r'([A-Za-z][A-Za-z0-9+.\-]*+):([^\s<>"]++)').fullmatch
 
 # RFC 3261 section 19.1.4: a parameter of these in one URI only makes two URIs differ.
