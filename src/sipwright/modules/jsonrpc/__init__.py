@@ -175,6 +175,11 @@ class Jsonrpc(Module):
             self._check_listening()
         elif "servers" not in self.__dict__:
             raise ArgumentError('jsonrpc: the parameter "servers" is required, for example "localhost:9999,1"')
+        if any(name.startswith("tls_") for name in self.__dict__):
+            self._read_tls_files()
+
+    def _read_tls_files(self) -> None:
+        """Check the files of TLS. Without any the client does so itself: the system's authorities are a megabyte."""
         try:
             self._tls = Tls(
                 cafile=self.tls_ca_list or None,
