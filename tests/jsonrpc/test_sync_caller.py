@@ -163,8 +163,8 @@ def test_calls_of_many_threads_survive_servers_that_are_cut_if_they_may(a: FakeR
         while not stop.is_set():
             time.sleep(0.03)
             for rpc in (a, b):
-                assert rpc._loop is not None
-                rpc._loop.call_soon_threadsafe(rpc.hang_up)
+                assert rpc._own_loop is not None
+                rpc._own_loop.call_soon_threadsafe(rpc.hang_up)
                 time.sleep(0.02)
 
     cutter = threading.Thread(target=cut, daemon=True)

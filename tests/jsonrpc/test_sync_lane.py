@@ -120,7 +120,7 @@ def test_a_server_that_is_killed_in_the_middle_ends_all_calls_at_once(client: Sy
         with pytest.raises(RpcConnectionError):
             client.call("never", [index])
 
-    killer = threading.Timer(0.1, lambda: rpc._loop and rpc._loop.call_soon_threadsafe(rpc.hang_up))
+    killer = threading.Timer(0.1, lambda: rpc._own_loop and rpc._own_loop.call_soon_threadsafe(rpc.hang_up))
     killer.start()
     with took(0.05, 1.0):
         run_threads(8, work)
@@ -148,8 +148,8 @@ def test_a_server_that_comes_and_goes_under_load_loses_no_call_without_a_word(
     def cut() -> None:
         while time.monotonic() < stop:
             time.sleep(0.05)
-            assert rpc._loop is not None
-            rpc._loop.call_soon_threadsafe(rpc.hang_up)
+            assert rpc._own_loop is not None
+            rpc._own_loop.call_soon_threadsafe(rpc.hang_up)
 
     cutter = threading.Thread(target=cut, daemon=True)
     cutter.start()
@@ -293,8 +293,8 @@ def test_a_closed_connection_is_noticed_while_nobody_calls(client: SyncClient, r
     for number in range(5):
         assert client.call("echo", [number]) == [number]
         run_threads(1, lambda _index: client.call("echo"))
-        assert rpc._loop is not None
-        rpc._loop.call_soon_threadsafe(rpc.hang_up)
+        assert rpc._own_loop is not None
+        rpc._own_loop.call_soon_threadsafe(rpc.hang_up)
         wait_until(lambda: not rpc.connections)
     counters = client.counters()
     assert (counters["results"], counters["failures"], counters["reconnects"]) == (10, 0, 8)

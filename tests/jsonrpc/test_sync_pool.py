@@ -25,13 +25,13 @@ from tests.jsonrpc.in_thread import balanced, run_threads, took, wait_until
 
 def stop(rpc: FakeRpcServer) -> None:
     """Close listener and connections; `start` goes on at the same port."""
-    assert rpc._loop is not None
-    asyncio.run_coroutine_threadsafe(rpc.stop(), rpc._loop).result(5)
+    assert rpc._own_loop is not None
+    asyncio.run_coroutine_threadsafe(rpc.stop(), rpc._own_loop).result(5)
 
 
 def start(rpc: FakeRpcServer) -> None:
-    assert rpc._loop is not None
-    asyncio.run_coroutine_threadsafe(rpc.start(), rpc._loop).result(5)
+    assert rpc._own_loop is not None
+    asyncio.run_coroutine_threadsafe(rpc.start(), rpc._own_loop).result(5)
 
 
 @pytest.fixture

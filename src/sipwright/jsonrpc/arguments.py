@@ -34,8 +34,11 @@ def check_rules(
     hedge: float | None,
     max_failures: int,
     probe_interval: float,
+    when_full: str,
 ) -> None:
-    """Raise ArgumentError for a number of a client that cannot be meant."""
+    """Raise ArgumentError for a number of a client, or a word, that cannot be meant."""
+    if when_full not in ("refuse", "wait"):
+        raise ArgumentError(f"when_full is 'refuse' or 'wait', not {when_full!r}")
     for name, value in (
         ("timeout", timeout),
         ("max_pending", max_pending),

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 
 from msgspec import UNSET
 
-from sipwright.errors import ArgumentError, JsonRpcParseError
+from sipwright.errors import JsonRpcParseError
 from sipwright.jsonrpc.addresses import ServerAddress, ServerSpec
 from sipwright.jsonrpc.arguments import check_rules, read_codes, read_methods
 from sipwright.jsonrpc.calls import PendingCall, Plan
@@ -123,8 +123,6 @@ class Caller(Ledger):
         random: Callable[[], float] = random_module.random,
         connect: Connect = connect,
     ) -> None:
-        if when_full not in ("refuse", "wait"):
-            raise ArgumentError(f"when_full is 'refuse' or 'wait', not {when_full!r}")
         check_rules(
             timeout=timeout,
             retry=retry,
@@ -137,6 +135,7 @@ class Caller(Ledger):
             hedge=hedge,
             max_failures=max_failures,
             probe_interval=probe_interval,
+            when_full=when_full,
         )
         check_tls(tls)
         super().__init__(cancel_method=cancel_method, max_waiting=max_waiting, waits_when_full=when_full == "wait")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
-from sipwright.errors import ArgumentError, RpcClosedError, RpcConnectionError
+from sipwright.errors import RpcClosedError, RpcConnectionError
 from sipwright.jsonrpc.arguments import check_rules, read_codes, read_methods
 from sipwright.jsonrpc.framing import Framing, find_framing
 from sipwright.jsonrpc.messages import encode_notification, encode_params
@@ -79,8 +79,6 @@ class SyncClient:
         cancel_method: str | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
-        if when_full not in ("refuse", "wait"):
-            raise ArgumentError(f"when_full is 'refuse' or 'wait', not {when_full!r}")
         check_rules(
             timeout=timeout,
             retry=retry,
@@ -93,6 +91,7 @@ class SyncClient:
             hedge=hedge,
             max_failures=max_failures,
             probe_interval=probe_interval,
+            when_full=when_full,
         )
         check_tls(tls)
         self.timeout = timeout

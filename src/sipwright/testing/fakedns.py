@@ -17,11 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, cast
 
 import dns.exception
 import dns.flags
@@ -31,6 +29,8 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
+
+from sipwright.testing.fakeserver import FakeServer
 
 # How often another port is tried when the one that UDP got is taken for TCP.
 PORT_TRIES = 20
@@ -51,7 +51,7 @@ class Question:
     over: Literal["udp", "tcp"]
 
 
-class FakeDnsServer:
+class FakeDnsServer(FakeServer):
     """A name server with scripted records.
 
     `port` 0 takes one that is free for UDP and TCP, and keeps it over `stop` and `start`. Names are as in questions,
@@ -71,8 +71,6 @@ class FakeDnsServer:
         self._udp: asyncio.DatagramTransport | None = None
         self._listener: asyncio.Server | None = None
         self._clients: set[asyncio.Transport] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
 
     # What a test says
 
@@ -133,7 +131,7 @@ class FakeDnsServer:
 
     async def start(self) -> None:
         """Listen, in the running event loop."""
-        self._loop = loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         for tries_left in reversed(range(PORT_TRIES)):
             udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), (self.host, self.port))
             port = udp.get_extra_info("sockname")[1]
@@ -158,39 +156,6 @@ class FakeDnsServer:
         self._udp = self._listener = None
         # Sockets are closed by the loop in its next turn.
         await asyncio.sleep(0)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
-    def __enter__(self) -> Self:
-        loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=loop.run_forever, name="FakeDnsServer", daemon=True)
-        self._thread.start()
-        try:
-            asyncio.run_coroutine_threadsafe(self.start(), loop).result()
-        except BaseException:
-            self._end_thread()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._loop is not None:
-            asyncio.run_coroutine_threadsafe(self.stop(), self._loop).result()
-            self._end_thread()
-
-    def _end_thread(self) -> None:
-        if self._loop is not None and self._thread is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
 
     # What comes
 

@@ -14,17 +14,16 @@ In code without an event loop it is used as `with FakeRpcServer() as rpc:` and r
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from sipwright.errors import FramingParseError
 from sipwright.jsonrpc.framing import Framing, find_framing
 from sipwright.jsonrpc.messages import METHOD_NOT_FOUND, NOT_JSON, decode_json, encode_error, encode_json, encode_result
 from sipwright.jsonrpc.tls import Tls
+from sipwright.testing.fakeserver import FakeServer
 
 
 @dataclass(slots=True)
@@ -103,7 +102,7 @@ def both(*answers: Answer) -> Answer:
     return answer
 
 
-class FakeRpcServer:
+class FakeRpcServer(FakeServer):
     """A server with scripted answers.
 
     `port` 0 takes a free one and keeps it over `stop` and `start`. With `byte_by_byte`, everything is sent as single
@@ -134,8 +133,6 @@ class FakeRpcServer:
         self._scripts: dict[str, list[Answer]] = {}
         self._held: list[tuple[FakeConnection, bytes]] = []
         self._listener: asyncio.Server | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
 
     @property
     def address(self) -> str:
@@ -168,9 +165,9 @@ class FakeRpcServer:
 
     async def start(self) -> None:
         """Listen, in the running event loop."""
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         context = None if self.tls is None else self.tls.server_context()
-        self._listener = await self._loop.create_server(lambda: FakeConnection(self), self.host, self.port, ssl=context)
+        self._listener = await loop.create_server(lambda: FakeConnection(self), self.host, self.port, ssl=context)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -187,39 +184,6 @@ class FakeRpcServer:
         """Cut all connections, but go on listening."""
         for connection in list(self.connections):
             connection.hang_up()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
-    def __enter__(self) -> Self:
-        loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=loop.run_forever, name="FakeRpcServer", daemon=True)
-        self._thread.start()
-        try:
-            asyncio.run_coroutine_threadsafe(self.start(), loop).result()
-        except BaseException:
-            self._end_thread()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._loop is not None:
-            asyncio.run_coroutine_threadsafe(self.stop(), self._loop).result()
-            self._end_thread()
-
-    def _end_thread(self) -> None:
-        if self._loop is not None and self._thread is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
 
     # What the connections use
 
