@@ -419,3 +419,8 @@ def test_tables_take_no_more_than_there_is(
             f"shared tables may take 1024 MB (shm_mem_size), but {place} has only 4 MB: they may take 3 MB",
         )
     ]
+
+
+def test_a_directory_that_cannot_be_read_has_no_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sipwright.workers.shared._places", lambda: [tmp_path / "gone", tmp_path])
+    assert remove_leftovers() == []

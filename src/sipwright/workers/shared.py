@@ -131,7 +131,7 @@ def remove_leftovers() -> list[Path]:
 
     Call it as the user that the workers are, so with `-u` once the privileges are dropped.
     """
-    left = [path for place in _places() for path in place.iterdir() if _is_left_over(path)]
+    left = [path for place in _places() for path in _listed(place) if _is_left_over(path)]
     for path in left:
         remove_store(path)
     return left
@@ -142,6 +142,14 @@ def _places() -> list[Path]:
     temporary = Path(tempfile.gettempdir())
     is_usable = temporary != SHARED_MEMORY and os.access(SHARED_MEMORY, os.W_OK | os.X_OK)
     return [SHARED_MEMORY, temporary] if is_usable else [temporary]
+
+
+def _listed(place: Path) -> list[Path]:
+    try:
+        return list(place.iterdir())
+    except OSError:
+        # A directory for temporary files that this user may not read: root's, before `-u`.
+        return []
 
 
 def _is_left_over(path: Path) -> bool:
